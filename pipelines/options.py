@@ -1,0 +1,80 @@
+"""What the command line leaves over goes to Beam, once it is known to be Beam's."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from pipelines.errors import RequestError
+
+__all__ = ["LOCAL_RUNNERS", "check_beam_args", "is_local", "pipeline_options"]
+
+LOCAL_RUNNERS = frozenset({"directrunner", "fnapirunner", "inprocess", "bundlebaseddirectrunner"})
+"""Runners whose options Python knows completely; others bring options of their own."""
+
+
+def _beam_parser() -> "beam.options.pipeline_options._BeamArgumentParser":
+    parser = beam.options.pipeline_options._BeamArgumentParser(
+        add_help=False, allow_abbrev=False, exit_on_error=False
+    )
+    seen: set[type[PipelineOptions]] = set()
+    pending = list(PipelineOptions.__subclasses__())
+    while pending:
+        options = pending.pop()
+        if options in seen:
+            continue
+        seen.add(options)
+        pending.extend(options.__subclasses__())
+        adder = options.__dict__.get("_add_argparse_args")
+        if adder is not None:
+            adder.__get__(None, options)(parser)
+    return parser
+
+
+def _runner_name(args: Sequence[str]) -> str:
+    for position, arg in enumerate(args):
+        if arg.startswith("--runner="):
+            return arg.partition("=")[2]
+        if arg == "--runner" and position + 1 < len(args):
+            return args[position + 1]
+    return "DirectRunner"
+
+
+def is_local(args: Sequence[str]) -> bool:
+    """Whether the arguments name a runner inside this process (the default does)."""
+    return _runner_name(args).rpartition(".")[2].lower() in LOCAL_RUNNERS
+
+
+def check_beam_args(args: Sequence[str], own_options: Iterable[str] = ()) -> list[str]:
+    """Pass Beam's arguments through; refuse what neither Beam nor Rillet knows.
+
+    Args:
+        args: what the command line parser did not recognise.
+        own_options: Rillet's options, for a suggestion.
+
+    Raises:
+        RequestError: an argument that nobody would read, with the nearest name.
+    """
+    parser = _beam_parser()
+    try:
+        _, unknown = parser.parse_known_args(list(args))
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - argparse exits on some errors
+        raise RequestError(f"Beam refuses its options {' '.join(args)}: {error}") from None
+    stray = [arg for arg in unknown if is_local(args) or not arg.startswith("-")]
+    if not stray or not (is_local(args) or not any(a.startswith("-") for a in unknown)):
+        return list(args)
+    name = stray[0].partition("=")[0]
+    known = [*own_options, *parser._option_string_actions]
+    near = difflib.get_close_matches(name, known, n=1)
+    cure = (
+        f"did you mean {near[0]}?" if near else "see --help for Rillet's, Beam's guide for Beam's"
+    )
+    raise RequestError(f"no such option {name}: {cure}")
+
+
+def pipeline_options(args: Sequence[str], **defaults: object) -> PipelineOptions:
+    """Beam's options from the leftover arguments; `defaults` hold where they are silent."""
+    given = {arg.partition("=")[0].lstrip("-") for arg in args if arg.startswith("--")}
+    quiet = {name: value for name, value in defaults.items() if name not in given}
+    return PipelineOptions(list(args), **quiet)

@@ -1,0 +1,57 @@
+"""The command's manners: help that teaches, one line for a mistake, exit status 2."""
+
+import pytest
+
+
+def test_no_command_shows_help(rillet):
+    done = rillet("--help")
+    assert done.status == 0
+    assert "A first tour" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["features", "run"])
+def test_help_of_a_command(rillet, command):
+    done = rillet(command, "--help")
+    assert done.status == 0
+    assert "--events" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (
+            ["features", "--events", "x", "--out", "o", "--windw", "fixed:1s"],
+            ["--windw", "--window"],
+        ),
+        (["features", "--events", "x", "--out", "o", "--window", "1s"], ["'1s'", "fixed:60s"]),
+        (["features", "--events", "x"], ["--out"]),
+        (["run", "--events", "x"], ["--store"]),
+        (["fly"], ["fly"]),
+        (["features", "--events", "nowhere.parquet", "--out", "o"], ["nowhere.parquet"]),
+        (["run", "--events", "nowhere.parquet", "--store", "s"], ["nowhere.parquet"]),
+        (["run", "--events", "x", "--store", "s", "--config", "no.toml"], ["no.toml"]),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_2(rillet, tmp_path, args, words):
+    done = rillet(*args)
+    assert done.status == 2
+    assert done.stdout == ""
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("rillet: ")
+    for word in words:
+        assert word in lines[0]
+    assert list(tmp_path.iterdir()) == []  # nothing was begun
+
+
+def test_beam_options_pass(rillet):
+    done = rillet(
+        "features",
+        "--events",
+        "nowhere.parquet",
+        "--out",
+        "o",
+        "--direct_num_workers=2",
+        "--runner=DirectRunner",
+    )
+    assert "nowhere.parquet" in done.stderr
