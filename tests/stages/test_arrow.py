@@ -1,6 +1,7 @@
 import apache_beam as beam
 import pyarrow as pa
 from apache_beam.testing.util import assert_that
+from apache_beam.typehints.native_type_compatibility import convert_to_beam_type
 
 from pipelines.arrow import RecordBatchCoder
 
@@ -11,7 +12,7 @@ def batch(ids):
 
 def test_the_coder_is_registered_for_plain_and_keyed_batches():
     assert beam.coders.registry.get_coder(pa.RecordBatch) == RecordBatchCoder()
-    keyed = beam.typehints.normalize(tuple[int, pa.RecordBatch])
+    keyed = convert_to_beam_type(tuple[int, pa.RecordBatch])
     assert beam.coders.registry.get_coder(keyed).coders()[1] == RecordBatchCoder()
 
 
