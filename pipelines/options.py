@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable, Sequence
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
 from pipelines.errors import RequestError
 
@@ -12,6 +12,9 @@ __all__ = ["LOCAL_RUNNERS", "check_beam_args", "is_local", "pipeline_options"]
 
 LOCAL_RUNNERS = frozenset({"directrunner", "fnapirunner", "inprocess", "bundlebaseddirectrunner"})
 """Runners whose options Python knows completely; others bring options of their own."""
+
+
+_IN_PROCESS = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 
 
 def _beam_parser() -> "beam.options.pipeline_options._BeamArgumentParser":
@@ -74,7 +77,14 @@ def check_beam_args(args: Sequence[str], own_options: Iterable[str] = ()) -> lis
 
 
 def pipeline_options(args: Sequence[str], **defaults: object) -> PipelineOptions:
-    """Beam's options from the leftover arguments; `defaults` hold where they are silent."""
+    """Beam's options from the leftover arguments; `defaults` hold where they are silent.
+
+    Beam's own DirectRunner first tries to download a runner written in Go; the
+    one in this process is exact for bounded input and is named outright.
+    """
     given = {arg.partition("=")[0].lstrip("-") for arg in args if arg.startswith("--")}
     quiet = {name: value for name, value in defaults.items() if name not in given}
-    return PipelineOptions(list(args), **quiet)
+    options = PipelineOptions(list(args), **quiet)
+    if is_local(args):
+        options.view_as(StandardOptions).runner = _IN_PROCESS
+    return options
