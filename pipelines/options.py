@@ -64,10 +64,11 @@ def check_beam_args(args: Sequence[str], own_options: Iterable[str] = ()) -> lis
         _, unknown = parser.parse_known_args(list(args))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - argparse exits on some errors
         raise RequestError(f"Beam refuses its options {' '.join(args)}: {error}") from None
-    stray = [arg for arg in unknown if is_local(args) or not arg.startswith("-")]
-    if not stray or not (is_local(args) or not any(a.startswith("-") for a in unknown)):
+    # A cluster's job server has options of its own; a word among them may be a value.
+    elsewhere = not is_local(args) and any(arg.startswith("-") for arg in unknown)
+    if not unknown or elsewhere:
         return list(args)
-    name = stray[0].partition("=")[0]
+    name = unknown[0].partition("=")[0]
     known = [*own_options, *parser._option_string_actions]
     near = difflib.get_close_matches(name, known, n=1)
     cure = (
