@@ -2,10 +2,10 @@
 
 ::
 
-    read ──► validate ──► deduplicate ──► window ──► features ──► micro-batch ──► fine-tune ──► publish
-               │             by event_id    event       dwell,       event-time     TFRS, one     Parquet
-               ▼                            time        intervals,   trigger,       live model
-          dead letters                                  history      training log
+    read ─► validate ─► deduplicate ─► window ─► features ─► micro-batch ─► fine-tune ─► publish
+               │          event_id      event     dwell,      event-time     TFRS, one    Parquet
+               ▼                        time      intervals,  trigger,       live model
+         dead letters                             history     training log
 
 Everything that flows is a batch of rows (`pyarrow.RecordBatch`); the columns
 are defined in `pipelines.schema`. Nothing here imports TensorFlow until a

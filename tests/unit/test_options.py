@@ -16,7 +16,7 @@ def test_a_stray_option_is_refused_with_the_nearest_name():
 
 def test_a_stray_word_is_refused_on_every_runner():
     for runner in ("DirectRunner", "FlinkRunner"):
-        with pytest.raises(RequestError, match="events.parquet"):
+        with pytest.raises(RequestError, match=r"events\.parquet"):
             check_beam_args([f"--runner={runner}", "events.parquet"])
 
 
