@@ -1,6 +1,8 @@
 """The model's part of the job file: frozen, validated; no TensorFlow here."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 __all__ = ["ModelConfig", "Section"]
 
@@ -16,3 +18,122 @@ class ModelConfig(Section):
 
     seed: int = Field(0, ge=0, description="seed of weights and of every draw")
     dim: int = Field(32, ge=4, le=512, description="width of the two towers' output")
+
+    # The user tower.
+    sequence: Literal["transformer", "mean", "none"] = Field(
+        "transformer", description="what reads the history beside its last item and its mean"
+    )
+    history: int = Field(
+        16, ge=1, le=200, description="newest past events that the tower reads; costs grow with it"
+    )
+    attention_heads: int = Field(2, ge=1, le=16, description="of the Transformer; divides dim")
+    attention_layers: int = Field(1, ge=1, le=8, description="of the Transformer")
+    attribute_buckets: int = Field(
+        8_192, ge=16, le=2**24, description="rows of the hashed attribute and context values"
+    )
+    attributes: int = Field(32, ge=0, le=256, description="attributes of a user that are read")
+    contexts: int = Field(16, ge=0, le=64, description="context entries of a row that are read")
+
+    # The item tower.
+    text_buckets: int = Field(16_384, ge=16, le=2**24, description="rows of the hashed subwords")
+    text_tokens: int = Field(24, ge=0, le=512, description="words of title and text that are read")
+    half_lives_h: tuple[float, ...] = Field(
+        (0.25, 1.0, 3.0, 12.0, 48.0),
+        min_length=2,
+        max_length=16,
+        description="hours in which a decayed count halves; stream features, short to long",
+    )
+    start_half_life_h: float = Field(
+        1.0, gt=0, description="the model starts as popularity with this half-life, in hours"
+    )
+
+    # Training.
+    step_rows: int = Field(32, ge=1, le=65_536, description="rows of one padded training step")
+    negatives: int = Field(2_048, ge=1, le=2**20, description="items that a positive competes with")
+    hot_share: float = Field(
+        0.6, ge=0, le=1, description="of the negatives: the top items of the last hours, exactly"
+    )
+    hot_half_life_h: float = Field(12.0, gt=0, description="hours; what 'top' is counted over")
+    table_rate: float = Field(0.1, gt=0, le=10, description="sparse Adagrad's rate on the tables")
+    table_accumulator: float = Field(
+        1e-3, gt=0, le=10, description="Adagrad's start; Keras' .1 learns too slowly from a stream"
+    )
+    dense_rate: float = Field(2e-3, gt=0, le=1, description="Adam's rate on the dense layers")
+    passes: int = Field(1, ge=1, le=20, description="times a micro-batch is gone through")
+    confidence_power: float = Field(
+        0.0, ge=0, le=1, description="a positive weighs confidence ** this; 0 = all the same"
+    )
+    dislike_weight: float = Field(
+        0.5, ge=0, le=10, description="of a row that is a dislike and nothing better"
+    )
+    head_weight: float = Field(1.0, ge=0, le=100, description="of the ranking heads' loss")
+    overlap: int = Field(
+        1, ge=1, le=1_000, description="windows an event falls in: a row weighs 1 / overlap"
+    )
+
+    # What is kept.
+    user_limit: int = Field(
+        2**22, ge=4, le=2**30, description="users known at once; the longest silent go first"
+    )
+    item_limit: int = Field(
+        2**20, ge=4, le=2**30, description="items known at once; the longest silent go first"
+    )
+    user_sightings: int = Field(
+        1, ge=1, le=1_000, description="rows of a user before their id has a vector of its own"
+    )
+    item_sightings: int = Field(
+        1, ge=1, le=1_000, description="rows of an item before its id has a vector of its own"
+    )
+    expiry_days: int = Field(
+        0, ge=0, le=36_600, description="days without a row forget an id; 0 = only when full"
+    )
+    seen_per_user: int = Field(
+        4_096, ge=1, le=2**20, description="newest items that are left out of a user's results"
+    )
+
+    # Prediction and its baselines.
+    evaluate: bool = Field(True, description="predict every micro-batch before training on it")
+    baseline_half_lives_h: tuple[float, ...] = Field(
+        (0.25, 0.5, 1.0, 2.0, 3.0, 6.0, 12.0, 24.0, 72.0, 168.0, 720.0, 2_160.0, 8_760.0),
+        min_length=1,
+        max_length=32,
+        description="hours; the popularity baseline is the best of them and of no decay",
+    )
+    baseline_smoothing: tuple[float, ...] = Field(
+        (1.0, 5.0, 20.0, 50.0, 100.0, 300.0),
+        min_length=1,
+        max_length=16,
+        description="m of (T + m·p)/(R + m): how much popularity a transition is mixed with",
+    )
+    transitions_limit: int = Field(
+        2**20, ge=16, le=2**28, description="pairs (last item, next item) that are counted"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "ModelConfig":
+        if self.dim % self.attention_heads:
+            raise ValueError(
+                f"dim {self.dim} is not a multiple of attention_heads "
+                f"{self.attention_heads}; change one"
+            )
+        if list(self.half_lives_h) != sorted(set(self.half_lives_h)) or self.half_lives_h[0] <= 0:
+            raise ValueError("half_lives_h must be above 0 and rise; reorder them")
+        if min(self.baseline_half_lives_h) <= 0 or min(self.baseline_smoothing) <= 0:
+            raise ValueError("baseline_half_lives_h and baseline_smoothing must be above 0")
+        for field in ("start_half_life_h", "hot_half_life_h"):
+            if getattr(self, field) not in self.half_lives_h:
+                raise ValueError(
+                    f"{field} {getattr(self, field)} is not among half_lives_h; add it"
+                )
+        return self
+
+    @property
+    def stream_features(self) -> tuple[str, ...]:
+        """Names of an item's stream features F, in the order of a served vector."""
+        counts = tuple(f"log_count_{h:g}h" for h in self.half_lives_h)
+        return (*counts, "log_count_ever", "age", "recency", "dislikes")
+
+    @property
+    def vector_dim(self) -> int:
+        """Width of a served vector: `[v, b, F]` of an item, `[u, 1, w]` of a user."""
+        return self.dim + 1 + len(self.stream_features)
