@@ -1,0 +1,12 @@
+"""Kafka, Flink, Beam's job server, Redis and PostgreSQL on this machine.
+
+`up`, `status` and `down` are all there is to it. A part is one file that
+names what it needs, which processes it runs and how one sees that it is ready
+(`pipelines.local.part`). Everything listens on 127.0.0.1 alone; programs lie
+in a cache folder, data, logs and process ids in the directory that is asked for.
+"""
+
+from pipelines.local.control import PARTS, default_directory, down, status, up
+from pipelines.local.part import PartStatus
+
+__all__ = ["PARTS", "PartStatus", "default_directory", "down", "status", "up"]
