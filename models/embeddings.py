@@ -1,0 +1,164 @@
+"""Published vectors: writing snapshots and deltas, reading a served version, pruning.
+
+A version's embeddings are its lineage's newest snapshot and the deltas after
+it; of several rows for one (entity, id) the newest counts, and a row marked
+`deleted` takes the id away.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from models import durable
+from models.errors import StoreError
+from models.schema import EMBEDDINGS
+from models.store import Store
+
+__all__ = ["Keep", "lineage", "prune", "read_embeddings", "write_embeddings"]
+
+_ATTEMPTS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keep:
+    """How often full copies are made, in versions, and how many are kept."""
+
+    checkpoint_every: int = 20
+    snapshot_every: int = 20
+    keep_checkpoints: int = 2
+    keep_snapshots: int = 5
+
+
+def write_embeddings(
+    store: Store, kind: str, version: int, rows: pa.Table | pa.RecordBatch
+) -> None:
+    """Write a `snapshot` or `delta` as Parquet, `embedding` as fixed_size_list<float32, dim>.
+
+    The same version again is replaced by what must be the same rows.
+    """
+    table = _fixed(pa.Table.from_batches([rows]) if isinstance(rows, pa.RecordBatch) else rows)
+    durable.write_file(
+        store.embeddings_path(kind, version),
+        lambda file: pq.write_table(table, file, compression="zstd", use_dictionary=["entity"]),
+    )
+
+
+def lineage(store: Store, version: int) -> list[int]:
+    """The snapshot's version (where there is one) and the deltas' after it, ascending.
+
+    Raises:
+        StoreError: the version, or one it was trained from, is not on record.
+    """
+    manifest = store.manifest(version)
+    base, chain = manifest.snapshot, []
+    while manifest.version != base:
+        if manifest.gate.served:
+            chain.append(manifest.version)
+        if manifest.parent is None:
+            break
+        manifest = store.manifest(manifest.parent)
+    return ([] if base is None else [base]) + chain[::-1]
+
+
+def read_embeddings(
+    store: Store, version: int | None = None, *, deleted: bool = False
+) -> tuple[int, pa.Table]:
+    """The embeddings as of a version (the served one by default), one row per (entity, id).
+
+    Args:
+        store: where they lie; another process may be publishing meanwhile.
+        version: another version than CURRENT.
+        deleted: keep the tombstones.
+
+    Returns:
+        The version that was read, and its rows with the columns of EMBEDDINGS,
+        in order of (entity, id).
+
+    Raises:
+        StoreError: nothing was published yet, or the version's files are gone.
+    """
+    for attempt in range(_ATTEMPTS):
+        chosen = store.current() if version is None else version
+        if chosen is None:
+            raise StoreError(
+                f"store {store.root} has no served version yet: let rillet run finish one"
+            )
+        try:
+            return chosen, _newest(_tables(store, chosen), deleted=deleted)
+        except FileNotFoundError as error:
+            # Pruned while we read: whoever follows CURRENT looks again.
+            if version is not None or attempt == _ATTEMPTS - 1:
+                raise StoreError(
+                    f"version {chosen} of {store.root} can no longer be read ({error.filename} is "
+                    "gone): only the newest snapshots are kept, choose a newer version"
+                ) from None
+    raise AssertionError("unreachable")
+
+
+def prune(store: Store, keep: Keep, protected: set[int]) -> None:
+    """Remove snapshots, deltas, serving folders and checkpoints that nothing needs.
+
+    Args:
+        store: held by the caller.
+        keep: how many.
+        protected: versions whose checkpoint stays whatever its age.
+    """
+    snapshots = store.embeddings("snapshot")
+    current = store.current()
+    kept = set(snapshots[-keep.keep_snapshots :])
+    if current is not None and (base := store.manifest(current).snapshot) is not None:
+        kept.add(base)
+    oldest = min(kept, default=0)
+    for number in snapshots:
+        if number not in kept:
+            durable.remove(store.embeddings_path("snapshot", number))
+            durable.remove(store.serving_path(number))
+    for number in store.embeddings("delta"):
+        if number <= oldest:
+            durable.remove(store.embeddings_path("delta", number))
+    for number in store.checkpoints()[: -keep.keep_checkpoints]:
+        if number not in protected:
+            durable.remove(store.checkpoint_path(number))
+
+
+def _tables(store: Store, version: int) -> list[pa.Table]:
+    base = store.manifest(version).snapshot
+    tables = []
+    for number in lineage(store, version):
+        path = store.embeddings_path("snapshot" if number == base else "delta", number)
+        if not path.exists():
+            raise FileNotFoundError(2, "gone", str(path))
+        try:
+            tables.append(pq.ParquetFile(path).read().select(EMBEDDINGS.names))
+        except (pa.ArrowInvalid, KeyError) as error:
+            raise StoreError(f"{path} is damaged ({error}): restore it from a copy") from None
+    return tables
+
+
+def _newest(tables: list[pa.Table], *, deleted: bool) -> pa.Table:
+    """Of the rows for each (entity, id) the one in the last table that has it."""
+    rows = pa.concat_tables(tables).combine_chunks()
+    keys = pc.binary_join_element_wise(rows["entity"], rows["id"], "\0").combine_chunks()
+    coded = keys.dictionary_encode()
+    last = np.empty(len(coded.dictionary), np.int64)
+    last[coded.indices.to_numpy()] = np.arange(len(rows))  # of repeated indices the last one stays
+    order = pc.sort_indices(coded.dictionary).to_numpy()
+    rows = rows.take(pa.array(last[order]))
+    return rows if deleted else rows.filter(pc.invert(rows["deleted"]))
+
+
+def _fixed(table: pa.Table) -> pa.Table:
+    """`embedding` as a fixed-size list, whatever list it came as."""
+    column = table["embedding"].combine_chunks()
+    if isinstance(column, pa.ChunkedArray):
+        column = pa.concat_arrays(column.chunks) if column.num_chunks else None
+    if column is not None and pa.types.is_fixed_size_list(column.type):
+        return table
+    width = len(column[0]) if column is not None and len(column) else 1
+    values = column.flatten() if column is not None else pa.array([], pa.float32())
+    vectors = pa.FixedSizeListArray.from_arrays(values, width)
+    field = pa.field("embedding", vectors.type, nullable=False)
+    return table.set_column(table.schema.get_field_index("embedding"), field, vectors)

@@ -1,0 +1,307 @@
+"""One lineage of versions: restore, replay, step, gate, commit. No TensorFlow itself.
+
+For version k, in this order: batch k is in the log → the trainer steps → its
+predictions, vectors, serving folder and checkpoint are written (those that are
+due) → the manifest → CURRENT. A crash between any two leaves version k without
+a manifest: the next start restores the newest checkpoint that has one, trains
+the log forward and makes version k again, the same to the byte.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from models import gate
+from models.canonical import chain
+from models.embeddings import Keep, prune
+from models.errors import JobError, RilletError, StoreError
+from models.manifest import Manifest, utc_ms
+from models.predictions import PredictionFiles
+from models.store import GENESIS, Store
+
+__all__ = ["Lineage", "Publication", "Step", "Trainer", "TrainerFactory"]
+
+_log = logging.getLogger("rillet")
+
+
+class Step(Protocol):
+    """What one step of a trainer gives back (`models.trainer.StepResult`)."""
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """Prequential metrics and losses: JSON-able, None where not computable."""
+
+    @property
+    def predictions(self) -> pa.RecordBatch | None:
+        """PREDICTIONS, when they were asked for."""
+
+    @property
+    def delta(self) -> pa.RecordBatch:
+        """EMBEDDINGS of the users and items that the batch touched."""
+
+
+class Trainer(Protocol):
+    """What a lineage asks of a model (`models.trainer.Trainer`)."""
+
+    def step(self, number: int, rows: pa.RecordBatch, *, predictions: bool = False) -> Step:
+        """Predict the rows, then train on them."""
+
+    def snapshot(self, version: int) -> pa.Table:
+        """EMBEDDINGS of all users and items."""
+
+    def serving(self, folder: Path) -> None:
+        """Write what a query needs beside the vectors."""
+
+    def save(self, folder: Path) -> None:
+        """Write everything that a restart needs."""
+
+
+class TrainerFactory(Protocol):
+    """How a lineage comes by its trainer; called only once it needs one."""
+
+    def fresh(self) -> Trainer:
+        """One that has seen nothing."""
+
+    def restore(self, folder: Path) -> Trainer:
+        """The one that `save` wrote to `folder`."""
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What a version shows the world: to every sink the same."""
+
+    version: int
+    delta: pa.RecordBatch
+    snapshot: pa.Table | None
+
+
+@dataclass(kw_only=True)
+class Lineage:
+    """Trains a run of batches of the log and publishes what comes of it.
+
+    Args:
+        store: held by the caller (`Store.lock`).
+        trainers: makes the trainer.
+        publish: sinks; each is given every accepted version, in order, before
+            it is committed, and again after a crash in between.
+        keep: how often full copies are made and how many stay.
+        clock: wall clock, epoch ms.
+        start: the last batch of the runs before; this one's begin after it.
+        last: the last batch of this run.
+        predictions: folder for what was predicted before training.
+    """
+
+    store: Store
+    trainers: TrainerFactory
+    publish: Sequence[Callable[[Publication], None]]
+    keep: Keep
+    clock: Callable[[], int]
+    start: int
+    last: int
+    predictions: Path | None = None
+
+    def __post_init__(self) -> None:
+        """What changes from step to step."""
+        self._files = PredictionFiles(self.predictions, self.start) if self.predictions else None
+        self._parent: Manifest | None = None
+        self._warned = False
+
+    def run(self) -> Iterator[Manifest]:
+        """Train forward to `last`; yield the manifest of each step, replayed or new.
+
+        What is done already (versions with a manifest) is replayed from the
+        newest checkpoint only as far as the rest needs it.
+
+        Raises:
+            StoreError: the log or a checkpoint is damaged.
+            JobError: a step failed; the message names the batch.
+        """
+        known = self.store.versions()
+        done = set(known)
+        self._heal(known)
+        base = self._base(self._files.covered() if self._files else self.last)
+        if base >= self.last:
+            return
+        if self._files:
+            self._files.truncate(base)
+        self._trainer = self._restored(base)
+        self._parent = self._newest_served(base)
+        for number in range(base + 1, self.last + 1):
+            manifest = self._replay(number) if number in done else self._advance(number)
+            if manifest.gate.served:
+                self._parent = manifest
+            if self._files and manifest.checkpoint:
+                self._files.flush(number)
+            yield manifest
+
+    # -- the past --------------------------------------------------------------
+
+    def _heal(self, known: list[int]) -> None:
+        """Serve the newest version if a crash came between its manifest and CURRENT."""
+        newest = self._newest_served(known[-1] if known else 0)
+        if newest and newest.version > self.start and newest.parent == self.store.current():
+            self.store.serve(newest.version)
+
+    def _base(self, limit: int) -> int:
+        """The newest complete checkpoint not after `limit`; 0 for none."""
+        return max((number for number in self.store.checkpoints() if number <= limit), default=0)
+
+    def _restored(self, base: int) -> Trainer:
+        if base == 0:
+            return self.trainers.fresh()
+        return self.trainers.restore(self.store.checkpoint_path(base))
+
+    def _newest_served(self, version: int) -> Manifest | None:
+        """The newest accepted version up to this one."""
+        manifest = self.store.manifest(version) if version else None
+        while manifest and not manifest.gate.served:
+            manifest = self.store.manifest(manifest.parent) if manifest.parent else None
+        return manifest
+
+    def _replay(self, number: int) -> Manifest:
+        """Train on a batch once more; a refused one is predicted, but not part of the lineage."""
+        manifest = self.store.manifest(number)
+        batch, told = self.store.read_batch(number)
+        if told != manifest.batch_sha256:
+            raise StoreError(
+                f"micro-batch {self.store.batch_path(number)} is not the one that version {number} "
+                "was trained on: restore it from a copy of the store"
+            )
+        if manifest.gate.served:
+            step = self._step(self._trainer, number, batch)
+            if self._digest(told, step) != manifest.digest:
+                self._warn(number)
+        elif self._files and self._files.wants(number):
+            self._step(self._rebuilt(number - 1), number, batch)
+        return manifest
+
+    def _rebuilt(self, version: int) -> Trainer:
+        """The trainer as of a version: the newest checkpoint and the accepted batches since."""
+        base = self._base(version)
+        trainer = self._restored(base)
+        for number in range(base + 1, version + 1):
+            if self.store.manifest(number).gate.served:
+                trainer.step(number, self.store.read_batch(number)[0])
+        return trainer
+
+    def _warn(self, number: int) -> None:
+        if not self._warned:
+            _log.warning(
+                "replaying batch %d gave other bytes than when it was published "
+                "(another machine or library?): training goes on from the replay",
+                number,
+            )
+        self._warned = True
+
+    # -- the next version --------------------------------------------------------
+
+    def _advance(self, number: int) -> Manifest:
+        begun = self.clock()
+        batch, told = self.store.read_batch(number)
+        step = self._step(self._trainer, number, batch)
+        snapshot_due = self._due(number, self.keep.snapshot_every) or self._parent is None
+        snapshot = self._trainer.snapshot(number) if snapshot_due else None
+        verdict = gate.judge(step.metrics, step.delta, snapshot=snapshot)
+        if verdict.served:
+            self._publish(Publication(number, step.delta, snapshot))
+        else:
+            _log.warning("version %d is refused: %s", number, "; ".join(verdict.reasons))
+            self._trainer = self._rebuilt(number - 1)
+        checkpoint_due = self._due(number, self.keep.checkpoint_every)
+        if checkpoint_due:
+            self._save(number)
+        parent = self._parent
+        earlier = parent.snapshot if parent else None
+        manifest = _manifest(
+            batch,
+            version=number,
+            parent=parent.version if parent else None,
+            batch_sha256=told,
+            metrics=_jsonable(step.metrics),
+            gate=verdict,
+            digest=self._digest(told, step if verdict.served else None),
+            snapshot=number if snapshot_due and verdict.served else earlier,
+            checkpoint=checkpoint_due,
+            created_at=utc_ms(begun),
+            published_at=utc_ms(self.clock()) if verdict.served else None,
+            seconds=(self.clock() - begun) / 1_000,
+        )
+        self._commit(manifest)
+        return manifest
+
+    def _due(self, number: int, every: int) -> bool:
+        """At the end of a run as well: the next one may bring another catalogue."""
+        return number == self.last or number % every == 0
+
+    def _step(self, trainer: Trainer, number: int, batch: pa.RecordBatch) -> Step:
+        wanted = self._files is not None and self._files.wants(number)
+        try:
+            step = trainer.step(number, batch, predictions=wanted)
+        except RilletError:
+            raise
+        except Exception as error:
+            raise JobError(
+                f"training on micro-batch {number} failed ({type(error).__name__}: {error}): "
+                "the versions before it stay; see the trace with --debug"
+            ) from error
+        if self._files and wanted:
+            self._files.add(number, step.predictions)
+        return step
+
+    def _digest(self, batch_sha256: str, step: Step | None) -> str:
+        before = self._parent.digest if self._parent else GENESIS
+        return chain(before, batch_sha256, step.delta) if step else before
+
+    def _publish(self, publication: Publication) -> None:
+        for sink in self.publish:
+            sink(publication)
+        if publication.snapshot is not None:
+            self.store.put_serving(publication.version, self._trainer.serving)
+
+    def _save(self, number: int) -> None:
+        self.store.put_checkpoint(number, self._trainer.save)
+        if self._files:
+            self._files.flush(number)
+
+    def _commit(self, manifest: Manifest) -> None:
+        self.store.put_manifest(manifest)
+        if manifest.gate.served:
+            self.store.serve(manifest.version)
+        if manifest.checkpoint or manifest.snapshot == manifest.version:
+            prune(self.store, self.keep, {self.start})
+
+
+def _manifest(batch: pa.RecordBatch, **fields: Any) -> Manifest:
+    """The manifest of a batch's version: what the rows say, and `fields`."""
+
+    def extreme(name: str, pick: str) -> Any:
+        return utc_ms(pc.min_max(batch.column(name).cast(pa.int64()))[pick].as_py())
+
+    starts, ends = batch.column("window_start"), batch.column("window_end")
+    distinct = pa.table({"start": starts, "end": ends}).group_by(["start", "end"]).aggregate([])
+    return Manifest(
+        rows=batch.num_rows,
+        windows=distinct.num_rows,
+        first_window_start=extreme("window_start", "min"),
+        newest_event_time=extreme("anchor_time", "max"),
+        watermark=extreme("window_end", "max"),
+        **fields,
+    )
+
+
+def _jsonable(value: Any) -> Any:
+    """Numbers of numpy's become Python's; what is not finite becomes its name."""
+    if isinstance(value, dict):
+        return {str(name): _jsonable(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_jsonable(inner) for inner in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and value - value != 0:
+        return str(value)
+    return value

@@ -1,0 +1,81 @@
+"""What is on record about one version: `store/versions/000042.json`."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from models.errors import StoreError
+
+__all__ = ["WALL_CLOCK_FIELDS", "Manifest", "Verdict", "utc_ms"]
+
+WALL_CLOCK_FIELDS = ("created_at", "published_at", "seconds")
+"""The fields that may differ between two runs over the same log."""
+
+
+def utc_ms(milliseconds: int) -> datetime:
+    """Epoch milliseconds → an aware UTC time.
+
+    >>> utc_ms(1_500).isoformat()
+    '1970-01-01T00:00:01.500000+00:00'
+    """
+    return datetime.fromtimestamp(milliseconds / 1_000, UTC)
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The gate's word on a version: served or not, and why not."""
+
+    served: bool
+    reasons: list[str] = []
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Version `version`: what went into it, how well it predicted, where its files are.
+
+    Times are RFC 3339 in UTC; `seconds` is wall-clock time spent on the batch.
+    """
+
+    version: int
+    parent: int | None
+    """The accepted version that this one was trained from; None for the first."""
+    batch_sha256: str
+    """Of the file `batches/<version>.arrow`."""
+    rows: int
+    windows: int
+    """Distinct event-time windows among the rows."""
+    first_window_start: datetime
+    newest_event_time: datetime
+    """The newest event time that its rows state (their anchors')."""
+    watermark: datetime
+    """The newest window end: every earlier event that was not late is in."""
+    metrics: dict[str, Any]
+    """Prequential: what the parent predicted for these rows, beside the baselines."""
+    gate: Verdict
+    digest: str
+    """SHA-256 over the parent's digest, the batch's hash and the published delta."""
+    snapshot: int | None
+    """The newest full set of embeddings in this lineage; later deltas lie over it."""
+    checkpoint: bool
+    """Whether the trainer was saved in full as of this version."""
+    created_at: datetime
+    published_at: datetime | None
+    """When it became the served version; None where the gate refused it."""
+    seconds: float
+
+    def encode(self) -> bytes:
+        """Indented JSON with a final newline."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n"
+
+    @classmethod
+    def decode(cls, data: bytes, name: str) -> "Manifest":
+        """Read what `encode` wrote.
+
+        Raises:
+            StoreError: it is damaged, or of another format.
+        """
+        try:
+            return msgspec.json.decode(data, type=cls)
+        except msgspec.DecodeError as error:
+            raise StoreError(
+                f"manifest {name} is damaged ({error}): restore it from a copy of the store"
+            ) from None

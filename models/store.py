@@ -1,0 +1,324 @@
+"""The store: training log, checkpoints, versions, embeddings; atomic and numbered.
+
+::
+
+    store/
+      meta.json                    format of the store and the configuration it was made with
+      batches/000042.arrow         micro-batch 42: immutable
+      checkpoints/000040/          the trainer as of version 40
+      versions/000042.json         the manifest of version 42
+      embeddings/snapshot-000040.parquet  delta-000041.parquet …
+      serving/000040/              what a query needs beside the vectors
+      state/000042/                what the stream knows of its users after batch 42
+      catalogue/items.parquet  users.parquet
+      dead_letters/*.parquet
+      CURRENT                      the version that is served
+
+A version exists once its manifest does; files without one are leftovers of an
+interrupted run, to be overwritten. Only the holder of the lock writes.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+import msgspec
+import pyarrow as pa
+
+from models import durable
+from models.errors import StoreError
+from models.manifest import Manifest
+
+__all__ = ["FORMAT", "GENESIS", "Store"]
+
+FORMAT = 1
+"""Version of the layout; a store of another one is refused."""
+
+GENESIS = "0" * 64
+"""The digest before the first version."""
+
+_FOLDERS = (
+    "batches",
+    "catalogue",
+    "checkpoints",
+    "dead_letters",
+    "embeddings",
+    "serving",
+    "state",
+    "versions",
+)
+_LOCKS = tuple(f".rillet-{role}.{kind}" for role in ("run", "writer") for kind in ("lock", "pid"))
+_OURS = frozenset({*_LOCKS, ".meta.json.tmp"})
+_NUMBERED = re.compile(r"(?:snapshot-|delta-)?(\d{6,})(?:\.\w+)?")
+
+
+@dataclass(frozen=True)
+class Store:
+    """A store on a file system: where things lie and how they are read and put.
+
+    A value without open files: it may be pickled and used on a worker.
+    """
+
+    root: Path
+
+    # -- the door ------------------------------------------------------------
+
+    @classmethod
+    def open(cls, root: Path) -> "Store":
+        """An existing store, to read or to go on with.
+
+        Raises:
+            StoreError: nothing there, something else there, or another format.
+        """
+        store = cls(root)
+        if not store.is_new():
+            store.meta()
+            return store
+        raise StoreError(f"there is no store at {root}: make one with rillet run --store {root}")
+
+    def is_new(self) -> bool:
+        """Whether nothing is stored here yet: no folder, or an empty one.
+
+        Raises:
+            StoreError: the folder holds something that is not a store.
+        """
+        if (self.root / "meta.json").is_file():
+            return False
+        if self.root.exists() and not self.root.is_dir():
+            raise StoreError(f"{self.root} is a file: give a folder for --store")
+        strangers = sorted(set(self._entries()) - _OURS)
+        if strangers:
+            raise StoreError(
+                f"{self.root} is not a Rillet store (it holds {strangers[0]!r}, no meta.json): "
+                "give an empty or new folder for --store"
+            )
+        return True
+
+    def meta(self) -> dict[str, Any]:
+        """What `create` recorded.
+
+        Raises:
+            StoreError: damaged, or written by another version of the layout.
+        """
+        path = self.root / "meta.json"
+        try:
+            meta = msgspec.json.decode(path.read_bytes(), type=dict)
+        except (OSError, msgspec.DecodeError) as error:
+            raise StoreError(
+                f"{path} cannot be read ({error}): restore it from a copy of the store"
+            ) from None
+        if meta.get("format") != FORMAT:
+            raise StoreError(
+                f"store {self.root} has format {meta.get('format')!r}, this Rillet reads "
+                f"{FORMAT}: use the Rillet that made it, or another --store"
+            )
+        return meta
+
+    def create(self, config: dict[str, Any]) -> None:
+        """Lay out a new store made with `config` (JSON-able)."""
+        durable.write_bytes(self.root / "meta.json", _json({"format": FORMAT, "config": config}))
+        for name in _FOLDERS:
+            (self.root / name).mkdir(exist_ok=True)
+
+    def discard(self) -> None:
+        """Take away a store in which nothing was committed: as if it had not been made."""
+        if not self.last_batch() and not self.versions():
+            for name in (*_FOLDERS, "meta.json"):
+                durable.remove(self.root / name)
+
+    @contextmanager
+    def lock(self, role: str = "run", *, wait_s: float = 0) -> Iterator[None]:
+        """Hold the store against other runs (`role` run) or other trainers (`writer`).
+
+        Raises:
+            StoreError: somebody else holds it; the message names their pid.
+        """
+        new = not self.root.exists()
+        self.root.mkdir(parents=True, exist_ok=True)
+        guard = filelock.FileLock(self.root / f".rillet-{role}.lock", timeout=wait_s)
+        holder = self.root / f".rillet-{role}.pid"
+        try:
+            guard.acquire()
+        except filelock.Timeout:
+            pid = holder.read_text().strip() if holder.exists() else "unknown"
+            raise StoreError(
+                f"store {self.root} is in use by run with pid {pid}: "
+                "wait for it to end, or give another --store"
+            ) from None
+        try:
+            holder.write_text(f"{os.getpid()}\n")
+            yield
+        finally:
+            holder.unlink(missing_ok=True)
+            guard.release()
+            if new and self.is_empty():
+                shutil.rmtree(self.root)
+
+    def is_empty(self) -> bool:
+        """Whether the folder holds nothing but lock files and leftovers."""
+        return set(self._entries()) <= _OURS
+
+    def clean(self) -> None:
+        """Remove what interrupted writes left; call it with the lock held."""
+        durable.sweep(self.root)
+
+    # -- the training log ----------------------------------------------------
+
+    def batch_path(self, number: int) -> Path:
+        """Where micro-batch `number` is logged."""
+        return self.root / "batches" / f"{number:06d}.arrow"
+
+    def last_batch(self) -> int:
+        """Number of the newest logged batch; 0 when there is none."""
+        return max(self._numbers("batches"), default=0)
+
+    def log_batch(self, number: int, data: bytes) -> str:
+        """Log micro-batch `number` (an Arrow IPC file) unless it is there; its SHA-256.
+
+        Raises:
+            StoreError: another batch is logged under that number.
+        """
+        told = hashlib.sha256(data).hexdigest()
+        path = self.batch_path(number)
+        if not path.exists():
+            durable.write_bytes(path, data)
+        elif path.read_bytes() != data:
+            raise StoreError(
+                f"micro-batch {number} in {self.root} was cut from other events: an interrupted "
+                "run goes on with the --events it began with; give those again"
+            )
+        return told
+
+    def read_batch(self, number: int) -> tuple[pa.RecordBatch, str]:
+        """Micro-batch `number` and the SHA-256 (hex) of its file.
+
+        Raises:
+            StoreError: missing or damaged.
+        """
+        path = self.batch_path(number)
+        try:
+            data = path.read_bytes()
+            batch = pa.ipc.open_file(pa.py_buffer(data)).get_batch(0)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise StoreError(
+                f"micro-batch {path} cannot be read ({error}): restore it from a copy"
+            ) from None
+        return batch, hashlib.sha256(data).hexdigest()
+
+    # -- versions ------------------------------------------------------------
+
+    def versions(self) -> list[int]:
+        """Numbers of all versions on record, ascending."""
+        return self._numbers("versions")
+
+    def manifest(self, version: int) -> Manifest:
+        """What is on record about a version.
+
+        Raises:
+            StoreError: there is no such version, or its manifest is damaged.
+        """
+        path = self.root / "versions" / f"{version:06d}.json"
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            known = self.versions()
+            span = f"there are {known[0]} to {known[-1]}" if known else "there are none yet"
+            raise StoreError(f"store {self.root} has no version {version}: {span}") from None
+        return Manifest.decode(data, str(path))
+
+    def put_manifest(self, manifest: Manifest) -> None:
+        """Commit a version: from now on it exists."""
+        path = self.root / "versions" / f"{manifest.version:06d}.json"
+        durable.write_bytes(path, manifest.encode())
+
+    def current(self) -> int | None:
+        """The version that is served; None before the first.
+
+        Raises:
+            StoreError: CURRENT is damaged.
+        """
+        path = self.root / "CURRENT"
+        try:
+            return int(path.read_text())
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            raise StoreError(
+                f"{path} does not hold a version: name one with rillet rollback --to K"
+            ) from None
+
+    def serve(self, version: int) -> None:
+        """Make a version the one that is served."""
+        durable.write_bytes(self.root / "CURRENT", f"{version:06d}\n".encode())
+
+    # -- the rest ------------------------------------------------------------
+
+    def checkpoint_path(self, version: int) -> Path:
+        """Folder of the trainer as of a version."""
+        return self.root / "checkpoints" / f"{version:06d}"
+
+    def checkpoints(self) -> list[int]:
+        """Versions with a complete checkpoint (their manifest exists), ascending."""
+        known = set(self.versions())
+        return [number for number in self._numbers("checkpoints") if number in known]
+
+    def put_checkpoint(self, version: int, fill: Callable[[Path], object]) -> None:
+        """Save the trainer as of a version."""
+        durable.replace_folder(self.checkpoint_path(version), fill)
+
+    def serving_path(self, version: int) -> Path:
+        """Folder of what a query needs beside the vectors."""
+        return self.root / "serving" / f"{version:06d}"
+
+    def put_serving(self, version: int, fill: Callable[[Path], object]) -> None:
+        """Write what a query needs beside the vectors."""
+        durable.replace_folder(self.serving_path(version), fill)
+
+    def state_path(self, number: int) -> Path:
+        """Folder of what the stream knew after batch `number`."""
+        return self.root / "state" / f"{number:06d}"
+
+    def last_state(self) -> int:
+        """The batch after which the newest completed run ended; 0 when none did."""
+        return max(self._numbers("state"), default=0)
+
+    def put_state(self, number: int, fill: Callable[[Path], object]) -> None:
+        """Commit the end of a run; earlier states go."""
+        durable.replace_folder(self.state_path(number), fill)
+        for old in self._numbers("state"):
+            if old < number:
+                durable.remove(self.state_path(old))
+
+    def catalogue_path(self, entity: str) -> Path:
+        """Of the copy of `items` or `users`."""
+        return self.root / "catalogue" / f"{entity}.parquet"
+
+    def embeddings_path(self, kind: str, version: int) -> Path:
+        """Of a `snapshot` or a `delta`."""
+        return self.root / "embeddings" / f"{kind}-{version:06d}.parquet"
+
+    def embeddings(self, kind: str) -> list[int]:
+        """Numbers of the `snapshot`s or `delta`s that lie there, ascending."""
+        return self._numbers("embeddings", f"{kind}-")
+
+    def _entries(self, folder: str = "") -> list[str]:
+        try:
+            return [path.name for path in (self.root / folder).iterdir()]
+        except FileNotFoundError:
+            return []
+
+    def _numbers(self, folder: str, prefix: str = "") -> list[int]:
+        names = (name for name in self._entries(folder) if name.startswith(prefix))
+        found = (_NUMBERED.fullmatch(name) for name in names)
+        return sorted(int(match[1]) for match in found if match)
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n"
