@@ -1,4 +1,4 @@
-"""When a micro-batch is cut and in which order its rows stand: a pure function.
+"""When a micro-batch is cut, in which order its rows stand, and the training log.
 
 Batches follow from event time and keys alone, never from arrival: at each
 window end the pending rows become a batch once there are `min_rows` of them or
@@ -14,9 +14,13 @@ import pyarrow as pa
 import xxhash
 from numpy.typing import NDArray
 
+from models.canonical import canonical, to_ipc
+from models.store import Store
 from pipelines.config import BatchConfig
+from pipelines.errors import StoreError
+from pipelines.rows import FeatureRows
 
-__all__ = ["Keys", "Pending", "advance", "canonical_order", "cut", "spans"]
+__all__ = ["Keys", "LogBatches", "Pending", "advance", "canonical_order", "cut", "spans"]
 
 
 @dataclass(frozen=True)
@@ -161,3 +165,38 @@ def _text(column: pa.Array) -> NDArray[np.object_]:
         words = column.dictionary.cast(pa.binary()).to_numpy(zero_copy_only=False)
         return np.asarray(words[column.indices.to_numpy()], np.object_)
     return np.asarray(column.cast(pa.binary()).to_numpy(zero_copy_only=False), np.object_)
+
+
+class LogBatches:
+    """Cuts a run's rows and writes the micro-batches to the training log.
+
+    Args:
+        store: held by the run.
+        config: when a batch is due.
+        history: past events that a logged row carries.
+        start: the last batch of the runs before.
+    """
+
+    def __init__(self, store: Store, config: BatchConfig, history: int, start: int) -> None:
+        self._store, self._config = store, config
+        self._history, self._start = history, start
+
+    def __call__(self, rows: FeatureRows) -> tuple[int, int]:
+        """Log all batches of `rows`; the span (start, last) of their numbers.
+
+        A batch that an interrupted run has logged must be the same.
+
+        Raises:
+            StoreError: it is not: the events are others.
+        """
+        batches = cut(Keys.of(rows.rows), self._config, self._start + 1)
+        last = self._start + len(batches)
+        if self._store.last_batch() > last:
+            raise StoreError(
+                f"{self._store.root} holds micro-batches up to {self._store.last_batch()}, these "
+                f"events end at {last}: an interrupted run goes on with the --events it began with"
+            )
+        for number, indices in enumerate(batches, self._start + 1):
+            batch = rows.take(indices).materialise(self._history)
+            self._store.log_batch(number, to_ipc(canonical(batch)))
+        return self._start, last
