@@ -126,6 +126,7 @@ class Lineage:
         self._heal(known)
         base = self._base(self._files.covered() if self._files else self.last)
         if base >= self.last:
+            prune(self.store, self.keep, {self.start})
             return
         if self._files:
             self._files.truncate(base)
