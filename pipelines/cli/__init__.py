@@ -66,7 +66,7 @@ def main() -> None:
 
 def _main() -> int:
     try:
-        stop = cli.main(standalone_mode=False)
+        stop = cli.main(prog_name="rillet", standalone_mode=False)
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         see = f"{context.command_path} --help" if context else "rillet --help"
