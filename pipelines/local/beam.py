@@ -19,7 +19,7 @@ _JARS = fetch.Jars(
     [
         f"{_BEAM}runners-flink-1.19:{_RUNNER}",
         f"{_BEAM}runners-java-job-service:{_SERVICE}",
-        "org.slf4j:slf4j-simple:1.7.36",
+        "org.slf4j:slf4j-simple:2.0.16",
     ],
     pinned=[
         f"{_BEAM}{name}:{_RUNNER}"
@@ -55,7 +55,7 @@ class JobServer:
         """The job server in one file; also what `--flink_job_server_jar` wants."""
         folder = fetch.cached(
             place.cache,
-            f"beam-flink-1.19-{_RUNNER}",
+            f"beam-flink-1.19-{_RUNNER}-{_JARS.key()}",
             lambda folder: fetch.jars(self.name, _JARS, folder),
         )
         return folder / "all.jar"

@@ -4,6 +4,7 @@ What was fetched lies in the cache under its name and version; a folder is
 only ever there complete.
 """
 
+import hashlib
 import importlib.util
 import logging
 import os
@@ -82,6 +83,10 @@ class Jars:
         main: str | None = None,
     ) -> None:
         self.wanted, self.pinned, self.without, self.main = wanted, pinned, without, main
+
+    def key(self) -> str:
+        """Eight letters that change when anything here does."""
+        return hashlib.sha256(self.pom().encode()).hexdigest()[:8]
 
     def pom(self) -> str:
         """The Maven project that has these and nothing else."""

@@ -1,6 +1,8 @@
 """Apache Flink: a JobManager and a TaskManager with two slots."""
 
+import shlex
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +11,7 @@ from pipelines.local import fetch, net, process
 from pipelines.local.part import HOST, Place
 from pipelines.local.process import Program
 
-__all__ = ["Flink"]
+__all__ = ["Flink", "worker_command"]
 
 _VERSION = "1.19.3"
 _SLOTS = 2
@@ -83,6 +85,7 @@ class Flink:
             "-cp",
             classes,
         )
+        _write_worker(place)
         memory, dynamic = _taskmanager_memory(java, home, conf)
         master = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
         worker = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
@@ -109,10 +112,10 @@ class Flink:
                 f"io.tmp.dirs: {folder / 'tmp'}",
                 f"web.upload.dir: {folder / 'web'}",
                 f"taskmanager.numberOfTaskSlots: {_SLOTS}",
-                "taskmanager.memory.process.size: 1800m",
+                "taskmanager.memory.process.size: 1900m",
                 # State that a worker reads passes through direct buffers in one piece.
                 "taskmanager.memory.task.off-heap.size: 512m",
-                "taskmanager.memory.managed.size: 0m",
+                "taskmanager.memory.managed.size: 128m",
                 "taskmanager.memory.network.min: 64m",
                 "taskmanager.memory.network.max: 64m",
                 "taskmanager.memory.jvm-metaspace.size: 256m",
@@ -145,6 +148,23 @@ class Flink:
         """`host:port` of the REST interface, which is what `--flink_master` wants."""
         port = place.ports().get("flink")
         return f"{HOST}:{port}" if port else ""
+
+
+def worker_command(place: Place) -> Path:
+    """What starts a Python worker: the command of `--environment_type=PROCESS`."""
+    return place.directory / "flink" / "worker.sh"
+
+
+def _write_worker(place: Place) -> None:
+    boot = Path(__file__).with_name("boot.py")
+    log = process.log_file(place.directory, "flink-worker")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    # -P: the folder of boot.py must not be on the path, its neighbours have famous names.
+    run = f"exec {shlex.quote(sys.executable)} -P {shlex.quote(str(boot))}"
+    script = f'#!/bin/sh\n{run} "$@" >>{shlex.quote(str(log))} 2>&1\n'
+    command = worker_command(place)
+    command.write_text(script, encoding="utf-8")
+    command.chmod(0o755)
 
 
 def _taskmanager_memory(java: str, home: Path, conf: Path) -> tuple[list[str], list[str]]:

@@ -39,7 +39,9 @@ class Kafka:
 
     def _libraries(self, place: Place) -> Path:
         return fetch.cached(
-            place.cache, f"kafka-{_VERSION}", lambda folder: fetch.jars(self.name, _JARS, folder)
+            place.cache,
+            f"kafka-{_VERSION}-{_JARS.key()}",
+            lambda folder: fetch.jars(self.name, _JARS, folder),
         )
 
     def programs(self, place: Place) -> Sequence[Program]:
