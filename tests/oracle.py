@@ -12,6 +12,8 @@ The quick way to rows for a test of something else::
 
 import math
 from collections import defaultdict
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +56,13 @@ def row_key(row: Row) -> tuple[Any, ...]:
 def content_key(event: Event) -> tuple[Any, ...]:
     """An order over whole events; null comes before any value."""
     names = ["event_time", "user_id", "item_id", "event_type", "dwell_ms"]
-    names += ["value", "session_id", "platform", "context"]
-    return tuple((event[name] is not None, event[name]) for name in names)
+    names += ["value", "session_id", "platform"]
+    pairs = event["context"]
+    context = pairs is not None and [(key, text is not None, text) for key, text in pairs]
+    return (
+        *((event[name] is not None, event[name]) for name in names),
+        (pairs is not None, context),
+    )
 
 
 def deduplicate(events: list[Event], horizon: int) -> list[Event]:
@@ -110,21 +117,21 @@ def before_anchor(past: list[Event], anchor: Event, history: int) -> Row:
     """The columns that look back; `past`: the user's events before the anchor, in order."""
     now = anchor["event_time"]
 
-    def since(events: list[Event]) -> int | None:
-        return now - events[-1]["event_time"] if events else None
+    def since(events: Iterator[Event]) -> int | None:
+        return next((now - e["event_time"] for e in events), None)
 
     purchases = [e for e in past if e["event_type"] == "purchase"]
-    shown = [e for e in past if e["event_type"] != "impression"]
-    shown = shown[-history:] if history else []
+    shown = (e for e in reversed(past) if e["event_type"] != "impression")
+    shown = list(islice(shown, history))[::-1]
     interval = None
     if len(purchases) > 1:
         span = purchases[-1]["event_time"] - purchases[0]["event_time"]
         interval = span / (len(purchases) - 1)
     return {
         "anchor_time": now,
-        "since_event_ms": since(past),
-        "since_item_ms": since([e for e in past if e["item_id"] == anchor["item_id"]]),
-        "since_purchase_ms": since(purchases),
+        "since_event_ms": since(reversed(past)),
+        "since_item_ms": since(e for e in reversed(past) if e["item_id"] == anchor["item_id"]),
+        "since_purchase_ms": since(reversed(purchases)),
         "purchase_interval_ms": interval,
         "history_items": [e["item_id"] for e in shown],
         "history_types": [e["event_type"] for e in shown],
