@@ -1,0 +1,225 @@
+"""A batch of JSON lines → events and dead letters.
+
+Lines are grouped by shape and read by template; what fits none, and what breaks
+a rule, is looked at line by line (`rules.parse_line`).
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+
+from pipelines.batches import concat
+from pipelines.parse import template as templates
+from pipelines.parse.result import Parsed, dead_letters
+from pipelines.parse.rules import MAX_LINE_BYTES, Event, Fault, parse_line
+from pipelines.parse.vector import (
+    CODED_EVENTS,
+    Columns,
+    assemble,
+    bools,
+    from_events,
+    join,
+    parse_times,
+    whole,
+)
+
+__all__ = ["LINES", "parse_lines"]
+
+LINES = pa.schema(
+    [
+        pa.field("payload", pa.binary(), nullable=False),  # a line; its end may be there
+        pa.field("position", pa.int64(), nullable=False),  # byte or offset in the source; from 0
+    ]
+)
+"""Unparsed JSON records; the schema's metadata has the `source`."""
+
+_QUOTE, _BACKSLASH, _SPACE = ord('"'), ord("\\"), ord(" ")
+_FEW = 64  # lines; a template for fewer costs more than it saves
+_MAX_MISSES = 4  # templates in a group that hardly anything fitted
+_MAX_QUOTES = 512  # in a line read by template
+
+
+@dataclass(frozen=True)
+class _Text:
+    """The lines of a batch in one buffer."""
+
+    data: pa.Buffer
+    letters: np.ndarray  # the same bytes, uint8
+    starts: np.ndarray  # int32 [lines]
+    ends: np.ndarray  # int32 [lines]; line ends are left out
+
+    def line(self, index: int) -> bytes:
+        return self.letters[self.starts[index] : self.ends[index]].tobytes()
+
+
+@dataclass
+class _Slow:
+    """Lines read one by one."""
+
+    now_ms: int
+    events: list[Event] = field(default_factory=list)
+    faults: dict[int, Fault] = field(default_factory=dict)
+    extra: int = 0
+
+    def read(self, text: _Text, index: int) -> bool:
+        """Whether the line is an event."""
+        result = parse_line(text.line(index), self.now_ms)
+        if isinstance(result, Fault):
+            self.faults[index] = result
+            return False
+        event, extra = result
+        self.events.append(event)
+        self.extra += extra
+        return True
+
+
+def parse_lines(batch: pa.RecordBatch, now_ms: int) -> Parsed:
+    """JSON lines (schema LINES) → events, in no particular order, and dead letters.
+
+    Args:
+        batch: below 2 GiB of payload.
+        now_ms: the reader's clock, epoch milliseconds.
+    """
+    text = _text(batch.column("payload"))
+    slow = _Slow(now_ms)
+    slots, extra = _by_template(text, slow)
+    columns = _columns(slots)
+    valid, ok = assemble(
+        join(columns, from_events(slow.events)) if slow.events else columns, now_ms
+    )
+    late = _Slow(now_ms)  # what the columns' rules refused: to be explained, seldom accepted
+    for index in slots.column("line").filter(pa.array(~ok[: len(slots)])).to_pylist():
+        late.read(text, index)
+    if late.events:
+        more, _ = assemble(from_events(late.events), now_ms)
+        valid = concat([valid, more], CODED_EVENTS)
+    faults = dict(sorted((slow.faults | late.faults).items()))
+    positions = batch.column("position")
+    dead = dead_letters(
+        [text.line(index) for index in faults],
+        list(faults.values()),
+        [positions[index].as_py() for index in faults],
+        source=(batch.schema.metadata or {}).get(b"source", b"").decode(),
+        now_ms=now_ms,
+    )
+    return Parsed(valid, dead, batch.num_rows, extra + slow.extra)
+
+
+def _text(payload: pa.BinaryArray) -> _Text:
+    _, offsets, data = payload.buffers()
+    data = data if data is not None else pa.py_buffer(b"")
+    letters = np.frombuffer(data, np.uint8) if data.size else np.empty(0, np.uint8)
+    if not len(payload):
+        none = np.empty(0, np.int32)
+        return _Text(data, letters, none, none)
+    spans = np.frombuffer(offsets, np.int32)[payload.offset : payload.offset + len(payload) + 1]
+    starts, ends = spans[:-1], spans[1:]
+    for end in b"\n\r":
+        last = letters[np.maximum(ends - 1, 0)]
+        ends = ends - ((last == end) & (ends > starts)).astype(np.int32)
+    return _Text(data, letters, starts, ends)
+
+
+def _by_template(text: _Text, slow: _Slow) -> tuple[pa.RecordBatch, int]:
+    """All lines → (those read by template, schema SLOTS; their extra fields); others to `slow`."""
+    if not len(text.starts):
+        return templates.NONE, 0
+    low, high = int(text.starts[0]), int(text.ends[-1])
+    quotes = (np.flatnonzero(text.letters[low:high] == _QUOTE) + low).astype(np.int32)
+    first = np.searchsorted(quotes, text.starts).astype(np.int32)
+    counts = np.diff(first, append=np.int32(len(quotes)))
+    counts[_odd_lines(text) | (counts > _MAX_QUOTES)] = 0
+    parts, extra = [], 0
+    sizes = np.bincount(counts)
+    sizes[0] = 0
+    for count in np.flatnonzero(sizes >= _FEW):
+        pending = np.flatnonzero(counts == count)
+        misses = 0
+        while len(pending) >= _FEW and misses < _MAX_MISSES:
+            head, pending = int(pending[0]), pending[1:]
+            counts[head] = -1
+            template = templates.learn(text.line(head)) if slow.read(text, head) else None
+            if template is None:
+                continue
+            part, fits = templates.read(
+                template,
+                text.data,
+                quotes,
+                first[pending],
+                text.starts[pending],
+                text.ends[pending],
+            )
+            done, rest = pending[fits], pending[~fits]
+            counts[done] = -1
+            parts.append(_numbered(part, done))
+            extra += template.extra * len(done)
+            misses += len(done) * 16 < len(pending)
+            pending = rest
+    for index in np.flatnonzero(counts >= 0):
+        slow.read(text, int(index))
+    return concat([templates.NONE, *parts], templates.SLOTS), extra
+
+
+def _numbered(part: pa.RecordBatch, lines: np.ndarray) -> pa.RecordBatch:
+    at = part.schema.get_field_index("line")
+    return part.set_column(at, part.schema.field(at), pa.array(lines, pa.int64()))
+
+
+def _odd_lines(text: _Text) -> np.ndarray:
+    """Bool `[lines]`: with a backslash, control character, bad UTF-8, odd quotes, or too long."""
+    odd = text.ends - text.starts > MAX_LINE_BYTES
+    low, high = int(text.starts[0]), int(text.ends[-1])
+    letters = text.letters[low:high]
+    breaks = int(np.sum(text.starts[1:] - text.ends[:-1]))  # bytes of line ends
+    controls = np.flatnonzero(letters < _SPACE)
+    if len(controls) > breaks:
+        odd |= _lines_with(text, controls + low)
+    escapes = letters == _BACKSLASH
+    if escapes.any():
+        odd |= _lines_with(text, np.flatnonzero(escapes) + low)
+    if not _is_utf8(text):
+        odd |= np.array([not _decodes(text.line(i)) for i in range(len(text.starts))])
+    return odd
+
+
+def _lines_with(text: _Text, places: np.ndarray) -> np.ndarray:
+    """Bool `[lines]`: whether one of the places (ascending) lies within the line."""
+    return np.searchsorted(places, text.starts) < np.searchsorted(places, text.ends)
+
+
+def _is_utf8(text: _Text) -> bool:
+    bounds = pa.py_buffer(np.append(text.starts, text.ends[-1]))
+    whole = pa.Array.from_buffers(pa.string(), len(text.starts), [None, bounds, text.data])
+    try:
+        whole.validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def _decodes(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _columns(slots: pa.RecordBatch) -> Columns:
+    """Values as they were written → values."""
+    times, ok = parse_times(slots.column("event_time"))
+    digits = slots.column("time_ms")
+    if digits.null_count < len(slots):
+        known = bools(digits.is_valid())
+        times = np.where(known, digits.cast(pa.int64()).fill_null(0).to_numpy(), times)
+        ok |= known
+    dwell, sound = whole(slots.column("dwell_ms").cast(pa.float64()))
+    same = ("event_id", "user_id", "item_id", "event_type", "session_id", "platform", "context")
+    return Columns(
+        time_ms=times,
+        dwell_ms=dwell,
+        value=slots.column("value").cast(pa.float64()),
+        ok=ok & sound,
+        **{name: slots.column(name) for name in same},
+    )

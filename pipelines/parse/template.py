@@ -1,0 +1,257 @@
+"""JSON lines of one shape, parsed column by column.
+
+A log is written by few programs, so nearly every line is another line with other
+values in it. A *template* is one line taken apart: fixed pieces (braces, keys,
+colons) and slots (values). To read all lines of that shape takes no parser: the
+places of their quotes are known, so each slot lies between two of them, and the
+lines really are of that shape when all fixed pieces are equal, byte for byte.
+
+What is not fixed is checked: a text in a slot holds no quote, backslash or
+control character (the caller's lines have none, but for their quotes), and a
+bare slot is a number, true, false or null. So a line that fits is valid JSON.
+"""
+
+import re
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.parse.rules import FIELDS
+from pipelines.schema import CONTEXT
+
+__all__ = ["NONE", "SLOTS", "Template", "learn", "read"]
+
+SLOTS = pa.schema(
+    [
+        pa.field("event_id", pa.string()),
+        pa.field("user_id", pa.string()),
+        pa.field("item_id", pa.string()),
+        pa.field("event_type", pa.string()),
+        pa.field("event_time", pa.string()),  # RFC 3339
+        pa.field("time_ms", pa.string()),  # digits: event_time as a number
+        pa.field("dwell_ms", pa.string()),  # digits
+        pa.field("value", pa.string()),  # digits
+        pa.field("session_id", pa.string()),
+        pa.field("platform", pa.string()),
+        pa.field("context", CONTEXT),
+        pa.field("line", pa.int64()),  # which of the caller's lines it is
+    ]
+)
+"""What `read` yields: values as they are written, null where there is none."""
+
+NONE = pa.RecordBatch.from_arrays([pa.nulls(0, f.type) for f in SLOTS], schema=SLOTS)
+"""No lines."""
+
+_TOKEN = re.compile(rb'"[^"]*"|[^\s"{}\[\]:,]+|[{}\[\]:,]')
+_BARE = r"null|true|false|-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?"
+_NUMERIC = {"dwell_ms", "value"}
+
+
+@dataclass
+class _Slot:
+    """One value of the line."""
+
+    name: str | None  # column of SLOTS; None: an extra field's
+    quoted: bool
+    key: str | None = None  # within the context
+
+
+@dataclass
+class Template:
+    """A line taken apart: a piece, a slot, a piece, …; one more piece than slots."""
+
+    pieces: list[bytes] = field(default_factory=list)
+    slots: list[_Slot] = field(default_factory=list)
+    extra: int = 0  # top-level fields that no column is for
+    has_context: bool = False
+
+
+def learn(line: bytes) -> Template | None:
+    """Take a line apart.
+
+    Args:
+        line: a valid event without backslashes (`rules.parse_line` has said so).
+
+    Returns:
+        None when such lines are better read one by one: a key given twice, or two
+        bare values with no quote between them (as in an array of numbers).
+    """
+    template, start, keys = Template(), 0, set()
+    path: list[str | None] = []  # the key that leads into each open bracket
+    key: str | None = None
+    tokens = [(m.start(), m.end()) for m in _TOKEN.finditer(line)]
+    for number, (begin, end) in enumerate(tokens):
+        token = line[begin:end]
+        if token in b"{[":
+            path.append(key)
+            template.has_context |= path == [None, "context"]
+            key = None
+        elif token in b"}]":
+            path.pop()
+        elif token in b":,":
+            continue
+        elif token[:1] == b'"' and line[slice(*tokens[number + 1])] == b":":
+            key = token[1:-1].decode()
+            if len(path) == 1 or path == [None, "context"]:
+                if (len(path), key) in keys:
+                    return None
+                keys.add((len(path), key))
+        else:
+            quoted = token[:1] == b'"'
+            template.pieces.append(line[start : begin + quoted])
+            template.slots.append(_slot(path, key, quoted))
+            start = end - quoted
+    template.pieces.append(line[start:])
+    template.extra = sum(depth == 1 and name not in FIELDS for depth, name in keys)
+    return template if _anchored(template) else None
+
+
+def _slot(path: list[str | None], key: str | None, quoted: bool) -> _Slot:
+    if path == [None, "context"]:
+        return _Slot("context", quoted, key)
+    if len(path) != 1 or key not in FIELDS:
+        return _Slot(None, quoted)
+    return _Slot("time_ms" if key == "event_time" and not quoted else key, quoted)
+
+
+def _anchored(template: Template) -> bool:
+    """Whether each piece after a bare slot can be found: by a quote in it, or the line's end."""
+    return all(
+        slot.quoted or b'"' in template.pieces[i] or i == len(template.slots)
+        for i, slot in enumerate(template.slots, start=1)
+    )
+
+
+def read(
+    template: Template,
+    data: pa.Buffer,
+    quotes: np.ndarray,
+    first: np.ndarray,
+    starts: np.ndarray,
+    ends: np.ndarray,
+) -> tuple[pa.RecordBatch, np.ndarray]:
+    """Read the lines that have the template's shape.
+
+    Args:
+        template: from `learn`.
+        data: the bytes that hold the lines; below 2 GiB.
+        quotes: places of all quotes in it, int32, ascending.
+        first: for each line, where its first quote is in `quotes`; each line has as many
+            quotes as the template's, and no backslash or control character.
+        starts: places of the lines' first bytes, int32 `[lines]`, ascending.
+        ends: places just after their last bytes, int32 `[lines]`.
+
+    Returns:
+        The lines that fit, of schema SLOTS (`line` counts in the arguments' order), and
+        bool `[lines]`: which they are.
+    """
+    bounds, sound = _bounds(template, quotes, first, starts, ends)
+    rows = np.flatnonzero(sound)
+    if not len(rows):
+        return NONE, sound
+    bounds = bounds if len(rows) == len(starts) else bounds[rows]
+    width = bounds.shape[1]
+    segments = pa.Array.from_buffers(
+        pa.binary(),
+        bounds.size - 1,
+        [None, pa.py_buffer(np.ascontiguousarray(bounds)), data],
+    )
+    at = np.arange(len(rows), dtype=np.int32) * width
+    fits = _same_pieces(template, segments, at)
+    if not fits.all():
+        at, rows = at[fits], rows[fits]
+    fine = _good_bare(template, segments, at)
+    if not fine.all():
+        at, rows = at[fine], rows[fine]
+    fitting = np.zeros(len(starts), bool)
+    fitting[rows] = True
+    return _columns(template, segments, at, rows), fitting
+
+
+def _bounds(
+    template: Template, quotes: np.ndarray, first: np.ndarray, starts: np.ndarray, ends: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where pieces start and end, int32 `[lines, 2·pieces]`, and where that makes sense."""
+    bounds = np.empty((len(starts), 2 * len(template.pieces)), np.int32)
+    passed = 0  # quotes before the piece
+    for i, piece in enumerate(template.pieces):
+        before = piece.find(b'"')
+        if i == 0:
+            begin = starts
+        elif template.slots[i - 1].quoted:
+            begin = quotes[first + passed]
+        elif before >= 0:
+            begin = quotes[first + passed] - np.int32(before)
+        else:
+            begin = ends - np.int32(len(piece))
+        bounds[:, 2 * i] = begin
+        bounds[:, 2 * i + 1] = begin + np.int32(len(piece))
+        passed += piece.count(b'"')
+    sound = (bounds[:, 0] == starts) & (bounds[:, -1] == ends)
+    sound &= (bounds[:, 2::2] >= bounds[:, 1:-1:2]).all(axis=1)
+    return bounds, sound
+
+
+def _same_pieces(template: Template, segments: pa.Array, at: np.ndarray) -> np.ndarray:
+    """Bool `[lines]`: all fixed pieces are the template's."""
+    want = np.frombuffer(b"".join(template.pieces), np.uint8)
+    places = at[:, None] + np.arange(0, 2 * len(template.pieces), 2, dtype=np.int32)
+    got = segments.take(pa.array(places.ravel()))
+    grid = np.frombuffer(got.buffers()[2], np.uint8)[: len(at) * len(want)]
+    return (grid.reshape(len(at), len(want)) == want).all(axis=1)
+
+
+def _texts(segments: pa.Array, places: np.ndarray) -> pa.Array:
+    return segments.take(pa.array(places)).view(pa.string())
+
+
+def _good_bare(template: Template, segments: pa.Array, at: np.ndarray) -> np.ndarray:
+    """Bool `[lines]`: every bare slot holds what may stand there."""
+    good = np.ones(len(at), bool)
+    for i, slot in enumerate(template.slots):
+        if slot.quoted:
+            continue
+        texts = _texts(segments, at + np.int32(2 * i + 1))
+        if slot.name is None:
+            fits = pc.match_substring_regex(texts, f"^({_BARE})$")
+        elif slot.name == "time_ms":
+            fits = pc.match_substring_regex(texts, "^-?(0|[1-9][0-9]{0,17})$")
+        elif slot.name in _NUMERIC:
+            fits = pc.match_substring_regex(
+                texts, r"^(null|-?(0|[1-9][0-9]{0,17})(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,2})?)$"
+            )
+        else:
+            fits = pc.equal(texts, "null")
+        good &= fits.to_numpy(zero_copy_only=False)
+    return good
+
+
+def _columns(
+    template: Template, segments: pa.Array, at: np.ndarray, rows: np.ndarray
+) -> pa.RecordBatch:
+    columns = {"line": pa.array(rows, pa.int64())}
+    for i, slot in enumerate(template.slots):
+        if slot.name in (None, "context"):
+            continue
+        if slot.quoted:
+            columns[slot.name] = _texts(segments, at + np.int32(2 * i + 1))
+        elif slot.name in _NUMERIC or slot.name == "time_ms":
+            texts = _texts(segments, at + np.int32(2 * i + 1))
+            null = pc.equal(texts, "null")
+            columns[slot.name] = pc.if_else(null, pa.scalar(None, pa.string()), texts)
+    if template.has_context:
+        columns["context"] = _context(template, segments, at)
+    arrays = [columns[f.name] if f.name in columns else pa.nulls(len(at), f.type) for f in SLOTS]
+    return pa.RecordBatch.from_arrays(arrays, schema=SLOTS)
+
+
+def _context(template: Template, segments: pa.Array, at: np.ndarray) -> pa.Array:
+    slots = [(i, s) for i, s in enumerate(template.slots) if s.name == "context" and s.quoted]
+    offsets = np.arange(len(at) + 1, dtype=np.int32) * np.int32(len(slots))
+    keys = pa.array([slot.key for _, slot in slots], pa.string())
+    which = np.tile(np.arange(len(slots), dtype=np.int32), len(at))
+    places = at[:, None] + np.array([2 * i + 1 for i, _ in slots], np.int32)
+    items = _texts(segments, places.ravel())
+    return pa.MapArray.from_arrays(pa.array(offsets), keys.take(pa.array(which)), items)
