@@ -1,0 +1,111 @@
+"""Answers as tables for a terminal, made with rich.
+
+Each `*_table` gives something that rich prints; each `show_*` gives its text,
+as wide as the terminal is.
+"""
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from models.query import Answer
+
+__all__ = [
+    "answer_table",
+    "history_table",
+    "show_answer",
+    "show_versions",
+    "text_of",
+    "versions_table",
+]
+
+_ARMS = ("model", "popularity", "transitions")
+_MEASURES = ("recall@20", "ndcg@20")
+
+
+def text_of(content: RenderableType, width: int | None = None) -> str:
+    """What rich would print, without colours; `width` in columns, None: the terminal's."""
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console.print(content)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def answer_table(answer: Answer) -> RenderableType:
+    """Recommendations with title and reason, the source below."""
+    table = Table(title=f"for {answer.user_id}", title_justify="left", box=None, pad_edge=False)
+    table.add_column("#", justify="right")
+    table.add_column("item", no_wrap=True)
+    titled = any(item.title for item in answer.items)
+    if titled:
+        table.add_column("title", ratio=1)
+    table.add_column("score", justify="right")
+    modelled = answer.source == "model"
+    for name in ("click", "like", "buy", "dwell s") if modelled else ():
+        table.add_column(name, justify="right")
+    if modelled:
+        table.add_column("near your", no_wrap=True)
+    for item in answer.items:
+        heads = item.heads or {}
+        figures = [
+            *(f"{heads[name]:.2f}" for name in ("click", "like", "purchase") if name in heads),
+            *(f"{heads[name]:.0f}" for name in ("dwell",) if name in heads),
+        ]
+        title = [item.title or ""] if titled else []
+        near = [item.because or ""] if modelled else []
+        row = [str(item.rank), item.item_id, *title, f"{item.score:.3f}", *figures, *near]
+        table.add_row(*map(Text, row))
+    return Group(table, Text(answer.why, style="dim"))
+
+
+def history_table(user: str, rows: Sequence[dict[str, Any]]) -> RenderableType:
+    """What a user did lately (`models.query.history`)."""
+    table = Table(title=f"{user} lately", title_justify="left", box=None, pad_edge=False)
+    for name in ("when (UTC)", "what", "item"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("title", ratio=1)
+    for row in rows:
+        when = f"{row['time']:%m-%d %H:%M}"
+        table.add_row(*map(Text, (when, row["type"], row["item_id"], row["title"] or "")))
+    return table
+
+
+def versions_table(rows: Sequence[dict[str, Any]]) -> RenderableType:
+    """One line a version (`models.query.versions`); * marks the served one."""
+    if not rows:
+        return Text("no versions yet")
+    table = Table(box=None, pad_edge=False)
+    for name in ("version", "rows"):
+        table.add_column(name, justify="right")
+    table.add_column("newest event (UTC)", no_wrap=True)
+    for measure in _MEASURES:
+        for arm in _ARMS:
+            table.add_column(f"{measure}\n{arm}", justify="right")
+    for row in rows:
+        mark = "*" if row["current"] else " " if row["served"] else "!"
+        newest = row["newest_event_time"][:16].replace("T", " ")
+        figures = [_figure(row[measure].get(arm)) for measure in _MEASURES for arm in _ARMS]
+        table.add_row(*map(Text, (f"{row['version']}{mark}", str(row["rows"]), newest, *figures)))
+    refused = [
+        Text(f"! version {row['version']} is not served: {'; '.join(row['reasons'])}")
+        for row in rows
+        if not row["served"]
+    ]
+    return Group(table, *refused)
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def show_answer(answer: Answer) -> str:
+    """`answer_table` as text."""
+    return text_of(answer_table(answer))
+
+
+def show_versions(rows: Sequence[dict[str, Any]]) -> str:
+    """`versions_table` as text."""
+    return text_of(versions_table(rows))
