@@ -5,6 +5,7 @@ import logging
 import apache_beam as beam
 import pytest
 from apache_beam.testing.util import assert_that, equal_to
+from rows import feature_rows
 
 from models.config import ModelConfig
 from models.embeddings import Keep
@@ -16,7 +17,6 @@ from pipelines.finetune import FineTune, FineTuneModel, Progress
 from pipelines.microbatch import LogBatches
 from pipelines.options import pipeline_options
 from pipelines.publish import FileSink
-from tests.rows import feature_rows
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def fine_tune(store: Store) -> FineTune:
         model=ModelConfig(),
         keep=Keep(),
         sinks=[FileSink(store).publish],
-        trainer="tests.fake_trainer:FakeTrainer",
+        trainer="fake_trainer:FakeTrainer",
     )
 
 

@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fake_trainer import FakeTrainer
+from rows import feature_rows
 
 from models import durable
 from models.embeddings import Keep, lineage, read_embeddings
@@ -19,8 +21,6 @@ from models.store import GENESIS, Store
 from pipelines.config import BatchConfig
 from pipelines.microbatch import LogBatches
 from pipelines.publish import FileSink
-from tests.fake_trainer import FakeTrainer
-from tests.rows import feature_rows
 
 KEEP = Keep(checkpoint_every=4, snapshot_every=3, keep_checkpoints=2, keep_snapshots=2)
 

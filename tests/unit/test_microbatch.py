@@ -8,13 +8,13 @@ import pytest
 import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
+from rows import feature_rows
 
 from models.store import Store
 from pipelines import microbatch
 from pipelines.config import BatchConfig
 from pipelines.errors import StoreError
 from pipelines.microbatch import Keys, LogBatches, cut, spans
-from tests.rows import feature_rows
 
 MINUTE = 60_000
 
