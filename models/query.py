@@ -264,7 +264,7 @@ def _drawn(group: Popular, share: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _why(served: Served, *, known: bool, segments: tuple[str, ...], short: int) -> str:
-    newest = served.manifest.newest_event_time.isoformat(timespec="seconds")
+    newest = f"{served.manifest.newest_event_time:%Y-%m-%d %H:%M:%S} UTC"
     version = f"version {served.version} (events up to {newest})"
     if known:
         line = f"retrieved by vectors and ranked by the heads of {version}"
@@ -337,7 +337,7 @@ def versions(store: Path | Store) -> list[dict[str, Any]]:
 
 
 def _arms(metrics: Mapping[str, Any], name: str) -> dict[str, float]:
-    arms = {arm: metrics.get(arm) for arm in ("model", "popularity", "transitions")}
+    arms = {"model": metrics, **(metrics.get("baselines") or {})}
     return {
         arm: figures[name]
         for arm, figures in arms.items()

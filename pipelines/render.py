@@ -23,8 +23,12 @@ __all__ = [
     "versions_table",
 ]
 
-_ARMS = ("model", "popularity", "transitions")
-_MEASURES = ("recall@20", "ndcg@20")
+_ARMS = {"model": "model", "popularity": "popul.", "transitions": "trans."}
+_MEASURES = {"recall@20": "recall\n@20", "ndcg@20": "NDCG\n@20"}
+_LEGEND = (
+    "* is served. Predicted before training on the rows, by the model, by decayed popularity "
+    "(popul.) and by last-item transitions (trans.); both baselines tuned as they go."
+)
 
 
 def text_of(content: RenderableType, width: int | None = None) -> str:
@@ -77,12 +81,12 @@ def versions_table(rows: Sequence[dict[str, Any]]) -> RenderableType:
     """One line a version (`models.query.versions`); * marks the served one."""
     if not rows:
         return Text("no versions yet")
-    table = Table(box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False, collapse_padding=True)
     for name in ("version", "rows"):
         table.add_column(name, justify="right")
     table.add_column("newest event (UTC)", no_wrap=True)
-    for measure in _MEASURES:
-        for arm in _ARMS:
+    for measure in _MEASURES.values():
+        for arm in _ARMS.values():
             table.add_column(f"{measure}\n{arm}", justify="right")
     for row in rows:
         mark = "*" if row["current"] else " " if row["served"] else "!"
@@ -94,7 +98,7 @@ def versions_table(rows: Sequence[dict[str, Any]]) -> RenderableType:
         for row in rows
         if not row["served"]
     ]
-    return Group(table, *refused)
+    return Group(table, *refused, Text(_LEGEND, style="dim"))
 
 
 def _figure(value: float | None) -> str:

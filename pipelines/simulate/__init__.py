@@ -6,7 +6,7 @@ What it writes::
     OUT/items.parquet  OUT/users.parquet     the catalogue, the users
     OUT/truth.json                           the spec, exact counts, rules
     OUT/truth/events.parquet                 each event's cause, position, affinity
-    OUT/truth/malformed.parquet              bad lines: number, reason, way
+    OUT/truth/malformed.parquet              bad lines: number, byte, reason, way
     OUT/truth/tastes.parquet  fashion        log-odds over topics, over time
     OUT/truth/items.parquet  users           factors, fame, series; bots, demographics
 
@@ -99,9 +99,10 @@ def _write(
     batch = encoder.batch(rows)
     if isinstance(file, TableFile):
         file.write(batch)
+        starts = np.zeros(len(batch), dtype=np.int64)
     else:
-        file.write(encoder.lines(rows, batch))
-    truth.written(rows, first)
+        starts = file.write(encoder.lines(rows, batch))
+    truth.written(rows, first, starts)
     return len(batch)
 
 

@@ -43,6 +43,7 @@ FASHION = pa.schema([pa.field("time", TIMESTAMP), pa.field("logits", _LOGITS)])
 MALFORMED_LINES = pa.schema(
     [
         pa.field("line", pa.int64(), nullable=False),  # from 0
+        pa.field("byte", pa.int64(), nullable=False),  # where it begins, from 0
         pa.field("reason", pa.string(), nullable=False),
         pa.field("way", pa.string(), nullable=False),
     ]
@@ -133,7 +134,7 @@ class Truth:
             )
         )
 
-    def written(self, rows: Columns, first_line: int) -> None:
+    def written(self, rows: Columns, first_line: int, starts: Any) -> None:
         """Note which lines are repeats and which are malformed."""
         self.lines.update(_counts(rows["line"]))
         bad = np.flatnonzero(rows["line"] == MALFORMED)
@@ -142,6 +143,7 @@ class Truth:
         ways = [WAYS[way][1] for way in rows["way"][bad]]
         columns = [
             pa.array(first_line + bad),
+            pa.array(starts[bad]),
             pa.array(reasons, pa.string()),
             pa.array(ways, pa.string()),
         ]

@@ -6,8 +6,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Self, cast
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from pipelines.errors import JobError, RequestError
 
@@ -90,6 +92,7 @@ class EventFile(_Draft):
 
     def __enter__(self) -> Self:
         self._raw = self.draft.open("wb")
+        self._position = 0
         self._file: IO[bytes] = self._raw
         if self.path.suffix == ".gz":
             # No name and no time inside: the same bytes each time.
@@ -98,14 +101,18 @@ class EventFile(_Draft):
             )
         return self
 
-    def write(self, lines: pa.Array) -> None:
-        """`[n]` binary without nulls; each line brings its own end."""
+    def write(self, lines: pa.BinaryArray) -> NDArray[np.int64]:
+        """Append `[n]` lines without nulls, each with its own end; where each begins.
+
+        Returns:
+            `[n]` bytes from the start of the text (of a gzipped file: unpacked).
+        """
         _, offsets, data = lines.buffers()
-        if len(lines) == 0 or data is None:
-            return
-        ends = memoryview(offsets).cast("i")
-        first, last = ends[lines.offset], ends[lines.offset + len(lines)]
-        self._file.write(memoryview(data)[first:last])
+        ends = np.frombuffer(offsets, np.int32)[lines.offset : lines.offset + len(lines) + 1]
+        self._file.write(memoryview(data)[ends[0] : ends[-1]])
+        starts = self._position + ends[:-1].astype(np.int64) - ends[0]
+        self._position += int(ends[-1] - ends[0])
+        return starts
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         with ExitStack() as after:

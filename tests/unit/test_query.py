@@ -82,9 +82,12 @@ def manifest(version: int, **changes: Any) -> Manifest:
         "metrics": {
             "evaluated": 8,
             "loss": 1.5,
-            "model": {"recall@20": 0.5, "ndcg@20": 0.25},
-            "popularity": {"recall@20": 0.375, "ndcg@20": 0.125, "half_life_h": 3.0},
-            "transitions": {"recall@20": None, "ndcg@20": 0.2, "m": 50.0},
+            "recall@20": 0.5,
+            "ndcg@20": 0.25,
+            "baselines": {
+                "popularity": {"recall@20": 0.375, "ndcg@20": 0.125, "half_life_h": 3.0},
+                "transitions": {"recall@20": None, "ndcg@20": 0.2, "m": 50.0},
+            },
         },
         "gate": Verdict(served=True),
         "digest": "ab" * 32,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -239,3 +240,29 @@ def test_a_file_in_the_way_is_a_refusal(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("in the way")
     with pytest.raises(RequestError, match="choose another --out"):
         simulate(tmp_path / "out", SimulationSpec.of(**SMALL))
+
+
+def test_the_parser_finds_each_fault_that_was_put_in(world: Path) -> None:
+    from pipelines.parse.lines import LINES, parse_lines
+
+    text = lines(world)
+    starts = np.cumsum([0, *(len(line) + 1 for line in text[:-1])])
+    batch = pa.RecordBatch.from_arrays([pa.array(text), pa.array(starts)], schema=LINES)
+    now_ms = 1_800_000_000_000  # 2027: after the stream, long before 2999
+    parsed = parse_lines(batch, now_ms)
+    truth = pq.read_table(world / "truth/malformed.parquet").to_pydict()
+    found = dict(
+        zip(parsed.dead["position"].to_pylist(), parsed.dead["reason"].to_pylist(), strict=True)
+    )
+    assert found == dict(zip(truth["byte"], truth["reason"], strict=True))
+    assert parsed.extra_fields == 0
+    assert len(parsed.valid) == len(text) - len(found)
+
+
+@pytest.mark.parametrize("way", range(len(WAYS)), ids=[f"{r}: {w}" for r, w, _ in WAYS])
+def test_the_parser_gives_the_reason_of_each_way(way: int) -> None:
+    from pipelines.parse.rules import Fault, parse_line
+
+    fault = parse_line(spoil(dict(RECORD), way), 1_800_000_000_000)
+    assert isinstance(fault, Fault)
+    assert fault.reason == WAYS[way][0]
