@@ -24,8 +24,11 @@ __all__ = [
     "Event",
     "Fault",
     "check",
+    "id_problem",
+    "load_line",
     "parse_line",
     "parse_time",
+    "shown",
 ]
 
 FIELDS = tuple(EVENTS.names)
@@ -96,7 +99,7 @@ def parse_line(line: bytes, now_ms: int) -> tuple[Event, int] | Fault:
     """
     if len(line) > MAX_LINE_BYTES:
         return Fault("too_large", f"line: over {MAX_LINE_BYTES} bytes, which is the limit")
-    record, fault = _load(line)
+    record, fault = load_line(line)
     if fault is not None:
         return fault
     result = check(record, now_ms)
@@ -105,7 +108,8 @@ def parse_line(line: bytes, now_ms: int) -> tuple[Event, int] | Fault:
     return result, len(record.keys() - _KNOWN)
 
 
-def _load(line: bytes) -> tuple[dict[str, Any], Fault | None]:
+def load_line(line: bytes) -> tuple[dict[str, Any], Fault | None]:
+    """A line → its fields, or why it is no JSON object."""
     if _too_deep(line):
         return {}, Fault("bad_json", f"line: nested deeper than {MAX_DEPTH} levels")
     try:
@@ -115,7 +119,7 @@ def _load(line: bytes) -> tuple[dict[str, Any], Fault | None]:
     except (msgspec.DecodeError, RecursionError) as error:
         return _salvage(line, str(error))
     if not isinstance(record, dict):
-        return {}, Fault("bad_json", f"line: got {_shown(record)}, expected an object")
+        return {}, Fault("bad_json", f"line: got {shown(record)}, expected an object")
     return record, None
 
 
@@ -198,61 +202,61 @@ def _check_types(record: Mapping[str, Any]) -> None:
     for name in TEXTS:
         value = record.get(name)
         if value is not None and not isinstance(value, str):
-            raise _FaultError("bad_type", f"{name}: got {_shown(value)}, expected text")
+            raise _FaultError("bad_type", f"{name}: got {shown(value)}, expected text")
     time = record["event_time"]
     if isinstance(time, bool) or not isinstance(time, str | int):
         raise _FaultError(
             "bad_type",
-            f"event_time: got {_shown(time)}, expected RFC 3339 text or integer epoch milliseconds",
+            f"event_time: got {shown(time)}, expected RFC 3339 text or integer epoch milliseconds",
         )
     for name in ("dwell_ms", "value"):
         value = record.get(name)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise _FaultError("bad_type", f"{name}: got {_shown(value)}, expected a number")
+            raise _FaultError("bad_type", f"{name}: got {shown(value)}, expected a number")
     dwell = record.get("dwell_ms")
     if isinstance(dwell, float) and math.isfinite(dwell) and dwell != int(dwell):
         raise _FaultError("bad_type", f"dwell_ms: got {dwell!r}, expected a whole number")
     context = record.get("context")
     if context is not None and not isinstance(context, dict):
-        raise _FaultError(
-            "bad_type", f"context: got {_shown(context)}, expected an object of texts"
-        )
+        raise _FaultError("bad_type", f"context: got {shown(context)}, expected an object of texts")
     for key, value in (context or {}).items():
         if value is not None and not isinstance(value, str):
-            raise _FaultError(
-                "bad_type", f"context.{_cut(key)}: got {_shown(value)}, expected text"
-            )
+            raise _FaultError("bad_type", f"context.{_cut(key)}: got {shown(value)}, expected text")
 
 
 def _check_values(record: Mapping[str, Any]) -> None:
     for name in IDS:
-        _check_id(name, record[name])
+        problem = id_problem(record[name])
+        if problem:
+            raise _FaultError("bad_value", f"{name}: {problem}")
     if record["event_type"] not in _TYPES:
         raise _FaultError(
             "bad_value",
-            f"event_type: got {_shown(record['event_type'])}, expected {', '.join(EVENT_TYPES)}",
+            f"event_type: got {shown(record['event_type'])}, expected {', '.join(EVENT_TYPES)}",
         )
     dwell = record.get("dwell_ms")
     if dwell is not None and not 0 <= dwell <= MAX_DWELL_MS:
         raise _FaultError(
-            "bad_value", f"dwell_ms: got {_shown(dwell)}, expected 0 to {MAX_DWELL_MS}"
+            "bad_value", f"dwell_ms: got {shown(dwell)}, expected 0 to {MAX_DWELL_MS}"
         )
     value = record.get("value")
     if value is not None and not _is_finite(value):
-        raise _FaultError("bad_value", f"value: got {_shown(value)}, expected a finite number")
+        raise _FaultError("bad_value", f"value: got {shown(value)}, expected a finite number")
     entries = sum(text is not None for text in (record.get("context") or {}).values())
     if entries > MAX_CONTEXT_ENTRIES:
         raise _FaultError("bad_value", f"context: {entries} entries, expected at most 32")
 
 
-def _check_id(name: str, value: str) -> None:
+def id_problem(value: str) -> str | None:
+    """Why a text cannot be an id; None if it can."""
     size = len(value.encode())
     if size == 0:
-        raise _FaultError("bad_value", f"{name}: empty, expected 1 to {MAX_ID_BYTES} bytes")
+        return f"empty, expected 1 to {MAX_ID_BYTES} bytes"
     if size > MAX_ID_BYTES:
-        raise _FaultError("bad_value", f"{name}: {size} bytes, expected at most {MAX_ID_BYTES}")
+        return f"{size} bytes, expected at most {MAX_ID_BYTES}"
     if "\0" in value:
-        raise _FaultError("bad_value", f"{name}: got {_shown(value)}, expected no NUL byte")
+        return f"got {shown(value)}, expected no NUL byte"
+    return None
 
 
 def _is_finite(value: float) -> bool:
@@ -267,15 +271,15 @@ def _check_time(value: str | int, now_ms: int) -> int:
     if time is None:
         raise _FaultError(
             "bad_time",
-            f"event_time: got {_shown(value)}, expected RFC 3339 with an offset,"
+            f"event_time: got {shown(value)}, expected RFC 3339 with an offset,"
             " such as 2025-01-31T12:00:00Z",
         )
     if time < EARLIEST_MS:
-        raise _FaultError("bad_time", f"event_time: got {_shown(value)}, expected 1990 or later")
+        raise _FaultError("bad_time", f"event_time: got {shown(value)}, expected 1990 or later")
     if time > now_ms + MAX_AHEAD_MS:
         raise _FaultError(
             "bad_time",
-            f"event_time: got {_shown(value)}, expected at most a day after {_iso(now_ms)}",
+            f"event_time: got {shown(value)}, expected at most a day after {_iso(now_ms)}",
         )
     return time
 
@@ -307,7 +311,8 @@ def _iso(now_ms: int) -> str:
     return (_EPOCH + timedelta(milliseconds=now_ms)).isoformat(timespec="seconds")
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A received value as a message shows it."""
     return _cut(repr(value)) if not isinstance(value, dict | list) else f"a {type(value).__name__}"
 
 

@@ -22,7 +22,7 @@ from pipelines.parse.vector import (
 )
 from pipelines.schema import CONTEXT
 
-__all__ = ["column_problem", "parse_rows", "rows_schema"]
+__all__ = ["column_problem", "parse_rows", "rows_schema", "times"]
 
 _TEXTS = ("event_id", "user_id", "item_id", "event_type", "session_id", "platform")
 _NEVER = -(1 << 62)  # milliseconds: a time that is refused
@@ -123,11 +123,11 @@ def _columns(batch: pa.RecordBatch) -> Columns:
     for name in _TEXTS:
         arrays[name], sound = _text(column(name))
         ok &= sound
-    times, understood = _times(column("event_time"))
+    millis, understood = times(column("event_time"))
     arrays["dwell_ms"], sound = _dwell(column("dwell_ms"))
     arrays["value"] = _floats(column("value"))
     arrays["context"] = _context(column("context"))
-    return Columns(time_ms=times, ok=ok & understood & sound, **arrays)
+    return Columns(time_ms=millis, ok=ok & understood & sound, **arrays)
 
 
 def _text(array: pa.Array) -> tuple[pa.Array, np.ndarray]:
@@ -164,13 +164,13 @@ def _decodes(value: bytes) -> bool:
     return True
 
 
-def _times(array: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+def times(array: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     """Any kind of time → (epoch milliseconds, floored; bool `[rows]`: there is one)."""
     kind = array.type
     if pa.types.is_null(kind):
         return np.zeros(len(array), np.int64), np.zeros(len(array), bool)
     if pa.types.is_dictionary(kind):
-        return _times(array.dictionary_decode())
+        return times(array.dictionary_decode())
     if _is_text(kind):
         return parse_times(_text(array)[0])
     there = bools(array.is_valid())
