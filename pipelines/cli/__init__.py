@@ -14,6 +14,7 @@ import click
 
 from models.errors import RilletError
 from pipelines.cli.jobs import features, run
+from pipelines.cli.queries import export, recommend, versions
 from pipelines.cli.services import local
 from pipelines.cli.simulator import simulate
 
@@ -51,7 +52,7 @@ def _set_up_logging(*, quiet: bool, debug: bool) -> None:
     logging.getLogger("rillet").setLevel(level)
 
 
-for _command in (simulate, features, run, local):
+for _command in (simulate, features, run, recommend, versions, export, local):
     cli.add_command(_command)
 
 
