@@ -90,6 +90,15 @@ class ModelConfig(Section):
     seen_per_user: int = Field(
         4_096, ge=1, le=2**20, description="newest items that are left out of a user's results"
     )
+    key_limit: int = Field(
+        2**14, ge=16, le=2**24, description="attribute and context values with a popularity"
+    )
+    key_pairs_limit: int = Field(
+        2**17, ge=16, le=2**28, description="pairs (attribute or context value, item) counted"
+    )
+    delta_limit: int = Field(
+        4_096, ge=0, description="items beside those of the batch whose faded counts are published"
+    )
 
     # Prediction and its baselines.
     evaluate: bool = Field(True, description="predict every micro-batch before training on it")

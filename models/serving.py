@@ -52,14 +52,21 @@ product `u @ v`, comparable within one user only.
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["HEADS", "load_heads", "score_heads"]
+if TYPE_CHECKING:
+    from models.trainer import Trainer
+
+__all__ = ["BINARY_HEADS", "HEADS", "load_heads", "score_heads", "write_serving"]
 
 HEADS = ("click", "like", "purchase", "dwell", "rating")
 """The ranking heads, in the order of their columns."""
+
+BINARY_HEADS = 3
+"""The first of them are probabilities, the rest values."""
 
 
 def load_heads(folder: Path) -> dict[str, NDArray[np.float32]]:
@@ -92,3 +99,8 @@ def score_heads(
     out[:, :3] = 1.0 / (1.0 + np.exp(-np.clip(out[:, :3], -30.0, 30.0)))
     out[:, 3] = np.expm1(np.clip(out[:, 3], 0.0, 12.0))
     return np.asarray(out, np.float32)
+
+
+def write_serving(folder: Path, trainer: "Trainer") -> None:
+    """Write `trainer`'s serving folder (see the module)."""
+    raise NotImplementedError

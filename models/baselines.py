@@ -1,0 +1,192 @@
+"""The simple online baselines that a model has to beat, tuned as they go.
+
+Popularity is an exponentially decayed count, at every half-life of a grid.
+Transitions score an item by (T + m·p) / (R + m): T of the R next items after
+the user's last one were this item, p is its share of decayed popularity.
+Both know what the model knows: counts as of the batch before, the whole
+catalogue, the user's own items left out.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.config import ModelConfig
+from models.metrics import ndcg, recall
+from models.pairs import PairCounts
+from models.stream import DecayedCounts, grown
+
+__all__ = ["Arms", "Baselines", "Excluded"]
+
+Ints = NDArray[np.integer]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Excluded:
+    """Distinct (row, item) pairs that are left out; the row's own item never is."""
+
+    row: Ints  # [m]
+    item: Ints  # [m]
+
+
+@dataclass(frozen=True)
+class Arms:
+    """Items above and beside the true one, for each row and arm."""
+
+    greater: Ints  # [rows, arms]
+    ties: Ints  # [rows, arms]
+
+
+class Baselines:
+    """Counts behind the baselines and how each arm of the grid has done so far.
+
+    Args:
+        config: the grids and the limit.
+        size: item rows at first.
+    """
+
+    def __init__(self, config: ModelConfig, size: int) -> None:
+        self.half_lives_h = (*config.baseline_half_lives_h, np.inf)
+        self.smoothing = config.baseline_smoothing
+        self.counts = DecayedCounts(self.half_lives_h, size)
+        self.transitions = PairCounts(config.transitions_limit)
+        arms = len(self.half_lives_h) * (1 + len(self.smoothing))
+        self.totals = np.zeros((2, arms))  # recall@20 and NDCG@20, summed over rows
+
+    def grow(self, size: int) -> None:
+        """Make room for rows below `size`."""
+        self.counts.sums = grown(self.counts.sums, size)
+
+    def reset(self, rows: NDArray[np.integer]) -> None:
+        """Forget item rows that were recycled."""
+        self.counts.sums[rows] = 0.0
+        self.transitions.drop(rows, left=True, right=True)
+
+    def update(self, items: Ints, last: Ints, times: Ints) -> None:
+        """Count a micro-batch's wanted rows.
+
+        Args:
+            items: `[n]` item rows.
+            last: `[n]` the user's item before; 0 where there was none.
+            times: `[n]` epoch ms.
+        """
+        self.counts.add(items, np.ones(len(items)), times)
+        known = (last > 0) & (items > 0)
+        if known.any():
+            ones = np.ones(int(known.sum()))
+            self.transitions.add(last[known], items[known], ones, int(times.max()))
+
+    def ranks(
+        self, now_ms: int, known: NDArray[np.bool_], true: Ints, last: Ints, excluded: Excluded
+    ) -> Arms:
+        """Where every arm puts the true items; popularity arms first, then (half-life, m).
+
+        Args:
+            now_ms: time to decay to.
+            known: `[items]` candidates.
+            true: `[n]` their own items, all known.
+            last: `[n]` the users' items before; 0 where there was none.
+            excluded: what is left out of each row; all known.
+        """
+        share = self.counts.at(now_ms)[: len(known)]
+        share = share / np.maximum(share[known].sum(axis=0), 1e-300)
+        # [n, half-lives, 1 + m]: the first of the last axis is popularity alone.
+        inverse = np.concatenate([[0.0], 1.0 / np.asarray(self.smoothing)])
+        pairs = [self.transitions.of(int(item)) for item in last]
+        row = np.repeat(np.arange(len(true)), [len(item) for item, _ in pairs])
+        item = np.concatenate([item for item, _ in pairs]) if pairs else np.zeros(0, np.int32)
+        weight = np.concatenate([w for _, w in pairs]) if pairs else np.zeros(0)
+        kept = known[item]
+        moved = _Moved(row[kept], item[kept], weight[kept])
+        own = (
+            share[true][:, :, None] + moved.of(np.arange(len(true)), true)[:, None, None] * inverse
+        )
+        greater, ties = _among_all(np.sort(share[known], axis=0), own)
+        for rows, items, bonus, sign in (
+            (moved.row, moved.item, np.zeros(len(moved.row)), -1),
+            (moved.row, moved.item, moved.weight, 1),
+            (excluded.row, excluded.item, moved.of(excluded.row, excluded.item), -1),
+        ):
+            score = share[items][:, :, None] + bonus[:, None, None] * inverse
+            beaten = own[rows]
+            np.add.at(greater, rows, sign * (score > beaten))
+            np.add.at(ties, rows, sign * (score == beaten))
+        ties = np.maximum(ties - 1, 0)  # the true item is beside itself
+        return Arms(_arms_last(greater), _arms_last(ties))
+
+    def score(self, arms: Arms, missed: int) -> dict[str, Any]:
+        """Add a batch to the totals; the figures of the arms that lead.
+
+        Args:
+            arms: ranks of the rows with a known item.
+            missed: predicted rows whose item was unknown.
+        """
+        figures = np.stack([recall(arms.greater, arms.ties, 20), ndcg(arms.greater, arms.ties, 20)])
+        sums = figures.sum(axis=1)
+        self.totals += sums
+        rows = max(len(arms.greater) + missed, 1)
+        width = len(self.half_lives_h)
+        out: dict[str, Any] = {}
+        for name, first, last in (
+            ("popularity", 0, width),
+            ("transitions", width, self.totals.shape[1]),
+        ):
+            best = first + int(self.totals[1, first:last].argmax())
+            out[name] = {
+                "recall@20": float(sums[0, best] / rows),
+                "ndcg@20": float(sums[1, best] / rows),
+                **self.arm(best),
+            }
+        return out
+
+    def arm(self, index: int) -> dict[str, float | None]:
+        """Half-life (hours; None for no decay) and m of an arm."""
+        width = len(self.half_lives_h)
+        half_life = self.half_lives_h[index % width]
+        out: dict[str, float | None] = {
+            "half_life_h": None if np.isinf(half_life) else float(half_life)
+        }
+        if index >= width:
+            out["m"] = float(self.smoothing[index // width - 1])
+        return out
+
+    def best_half_life(self) -> int:
+        """Column of the popularity arm that leads so far."""
+        return int(self.totals[1, : len(self.half_lives_h)].argmax())
+
+
+class _Moved:
+    """Transitions out of each row's last item, looked up by (row, item)."""
+
+    def __init__(self, row: Ints, item: NDArray[np.integer], weight: Floats) -> None:
+        keys = (row << 32) | item.astype(np.int64)
+        order = np.argsort(keys, kind="stable")
+        self._keys = keys[order]
+        self.row, self.item, self.weight = row[order], item[order], weight[order]
+
+    def of(self, row: Ints, item: NDArray[np.integer]) -> Floats:
+        if not len(self._keys):
+            return np.zeros(len(row))
+        keys = (row.astype(np.int64) << 32) | item.astype(np.int64)
+        at = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
+        return np.where(self._keys[at] == keys, self.weight[at], 0.0)
+
+
+def _among_all(ordered: Floats, own: Floats) -> tuple[Ints, Ints]:
+    """Of all candidates: those above `own` and those level with it, `[n, half-lives, 1 + m]`."""
+    greater, ties = np.empty(own.shape, np.int64), np.empty(own.shape, np.int64)
+    for column in range(own.shape[1]):
+        values = np.ascontiguousarray(ordered[:, column])
+        above = np.searchsorted(values, own[:, column], side="right")
+        greater[:, column] = len(values) - above
+        ties[:, column] = above - np.searchsorted(values, own[:, column], side="left")
+    return greater, ties
+
+
+def _arms_last(values: Ints) -> Ints:
+    """`[n, half-lives, 1 + m]` → `[n, arms]`, popularity first, then m by m."""
+    n, half_lives, arms = values.shape
+    return values.transpose(0, 2, 1).reshape(n, half_lives * arms)

@@ -1,0 +1,112 @@
+"""What is known of items and users beside their feedback, by id."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from models.config import ModelConfig
+from models.inputs import attribute_names
+from models.schema import ITEMS, USERS
+from models.text import HashedSubwords, TextEncoder, content_tokens, hash_token
+
+__all__ = ["Attributes", "Catalogue"]
+
+_FIRST = np.iinfo(np.int64).min
+
+
+class Catalogue:
+    """Items of a catalogue: their words as table rows, and when they appear.
+
+    Args:
+        items: an `ITEMS` table, or None.
+        config: buckets and limits.
+        encoder: how text is read.
+    """
+
+    def __init__(
+        self, items: pa.Table | None, config: ModelConfig, encoder: TextEncoder | None = None
+    ) -> None:
+        table = ITEMS.empty_table() if items is None else _distinct(items, "item_id")
+        self.ids: list[str] = table["item_id"].to_pylist()
+        self.row = {name: row for row, name in enumerate(self.ids)}
+        self.words = content_tokens(
+            table,
+            encoder or HashedSubwords(),
+            buckets=config.text_buckets,
+            limit=config.text_tokens,
+        )
+        published = table["published_at"].cast(pa.int64()).to_numpy()
+        self.published = np.where(np.isnan(published), _FIRST, published).astype(np.int64)
+        self._order = np.argsort(self.published, kind="stable")
+        self._sorted = self.published[self._order]
+
+    def appeared(self, after_ms: int | None, until_ms: int) -> list[str]:
+        """Ids published in (after, until]; with `after` None from the beginning of time."""
+        first = 0 if after_ms is None else int(np.searchsorted(self._sorted, after_ms, "right"))
+        last = int(np.searchsorted(self._sorted, until_ms, "right"))
+        return [self.ids[row] for row in self._order[first:last].tolist()]
+
+    def facts(self, names: list[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Words `[n, words]` (0: none) and publication, epoch ms (int64 minimum: unknown)."""
+        rows = np.fromiter((self.row.get(name, -1) for name in names), np.int64, len(names))
+        found = rows >= 0
+        words = np.zeros((len(names), self.words.shape[1]), np.int32)
+        published = np.full(len(names), _FIRST, np.int64)
+        words[found], published[found] = self.words[rows[found]], self.published[rows[found]]
+        return words, published
+
+
+class Attributes:
+    """Attributes of the users of a table, as rows of the attribute table.
+
+    Args:
+        users: a `USERS` table, or None.
+        config: buckets and limits.
+    """
+
+    def __init__(self, users: pa.Table | None, config: ModelConfig) -> None:
+        table = USERS.empty_table() if users is None else _distinct(users, "user_id")
+        self.row = {name: row for row, name in enumerate(table["user_id"].to_pylist())}
+        self.names, owner, code = attribute_names(table)
+        hashed = [hash_token(name, config.attribute_buckets) for name in self.names]
+        self.tokens = ragged_to_padded(
+            owner, np.array(hashed, np.int32)[code], table.num_rows, config.attributes
+        )
+        codes = ragged_to_padded(owner, code.astype(np.int32) + 1, table.num_rows, 256)
+        self._codes = codes[:, : max(1, int((codes > 0).sum(axis=1).max(initial=0)))]
+
+    def of(self, names: list[str]) -> NDArray[np.int32]:
+        """Rows of the attribute table, `[n, attributes]`, 0-padded."""
+        return self._take(self.tokens, names)
+
+    def codes(self, names: list[str]) -> NDArray[np.int32]:
+        """Codes into `self.names` plus 1, `[n, most attributes]`, 0-padded."""
+        return self._take(self._codes, names)
+
+    def _take(self, matrix: NDArray[np.int32], names: list[str]) -> NDArray[np.int32]:
+        rows = np.fromiter((self.row.get(name, -1) for name in names), np.int64, len(names))
+        out = np.zeros((len(names), matrix.shape[1]), np.int32)
+        out[rows >= 0] = matrix[rows[rows >= 0]]
+        return out
+
+
+def ragged_to_padded(
+    owner: NDArray[np.integer], values: NDArray[Any], rows: int, width: int
+) -> NDArray[Any]:
+    """The first `width` values of each owner, `[rows, width]`, 0-padded; `owner` ascends."""
+    out = np.zeros((rows, width), values.dtype)
+    start = np.searchsorted(owner, np.arange(rows))
+    column = np.arange(len(owner)) - start[owner]
+    kept = column < width
+    out[owner[kept], column[kept]] = values[kept]
+    return out
+
+
+def _distinct(table: pa.Table, key: str) -> pa.Table:
+    """The last row of each id wins."""
+    last = {name: row for row, name in enumerate(table[key].to_pylist())}
+    if len(last) == table.num_rows:
+        return table
+    return table.take(pa.array(sorted(last.values()), pa.int64()))

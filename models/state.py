@@ -1,0 +1,200 @@
+"""All that a trainer remembers outside TensorFlow: ids, counts, histories."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from models.baselines import Baselines
+from models.config import ModelConfig
+from models.ids import IdMap
+from models.pairs import PairCounts
+from models.seen import SeenSets
+from models.serving import BINARY_HEADS, HEADS
+from models.stream import ItemStream, RunningStats, grown
+
+__all__ = ["Profiles", "State"]
+
+_NEVER = np.iinfo(np.int64).min
+KEY_HALF_LIFE_H = 24.0
+"""Hours in which the popularity behind an attribute or context value halves."""
+
+
+class Profiles:
+    """What was last known of each user, by row: enough to compute a vector anew.
+
+    Args:
+        config: lengths.
+        size: rows at first.
+    """
+
+    def __init__(self, config: ModelConfig, size: int) -> None:
+        self.past = np.zeros((size, config.history), np.int32)  # item rows, newest last
+        self.types = np.zeros((size, config.history), np.int8)  # event type + 1
+        self.times = np.full((size, config.history), _NEVER, np.int64)
+        self.attributes = np.zeros((size, config.attributes), np.int32)
+        self.context = np.zeros((size, config.contexts), np.int32)
+        self.last_event = np.full(size, _NEVER, np.int64)
+        self.updated_at = np.full(size, _NEVER, np.int64)
+
+    _FILL = (
+        ("past", 0),
+        ("types", 0),
+        ("times", _NEVER),
+        ("attributes", 0),
+        ("context", 0),
+        ("last_event", _NEVER),
+        ("updated_at", _NEVER),
+    )
+
+    def grow(self, size: int) -> None:
+        """Make room for rows below `size`."""
+        for name, fill in self._FILL:
+            setattr(self, name, grown(getattr(self, name), size, fill))
+
+    def reset(self, rows: NDArray[np.integer]) -> None:
+        """Forget rows that were recycled."""
+        for name, fill in self._FILL:
+            getattr(self, name)[rows] = fill
+
+    def drop_items(self, rows: NDArray[np.integer]) -> None:
+        """Past items that were recycled become unknown ones."""
+        self.past[np.isin(self.past, rows)] = 0
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All of it, by name."""
+        return {name: getattr(self, name) for name, _ in self._FILL}
+
+    def load(self, arrays: dict[str, NDArray[Any]]) -> None:
+        """Put back what `arrays` gave."""
+        for name, _ in self._FILL:
+            setattr(self, name, arrays[name])
+
+
+class State:
+    """Id maps and everything that is kept per row, growing together.
+
+    Args:
+        config: limits.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        self._config = config
+        self.user_ids = IdMap(limit=config.user_limit)
+        self.item_ids = IdMap(limit=config.item_limit)
+        users, items = self.user_ids.capacity, self.item_ids.capacity
+        self.stream = ItemStream(config.half_lives_h, items)
+        self.item_stats = RunningStats(BINARY_HEADS, len(HEADS) - BINARY_HEADS, items)
+        self.user_stats = RunningStats(BINARY_HEADS, len(HEADS) - BINARY_HEADS, users)
+        self.profiles = Profiles(config, users)
+        self.seen = SeenSets(config.seen_per_user)
+        self.baselines = Baselines(config, items)
+        self.key_ids = IdMap(limit=config.key_limit)
+        self.key_counts = PairCounts(config.key_pairs_limit, KEY_HALF_LIFE_H)
+        self.known = np.zeros(items, bool)
+        self.words = np.zeros((items, config.text_tokens), np.int32)
+        self.published_at = np.full(items, _NEVER, np.int64)  # when a delta last held it
+        self.now = _NEVER  # newest event time seen
+        self.skipped = 0  # steps skipped since the beginning
+
+    def grow(self) -> None:
+        """Give every array the rows that the id maps have."""
+        users, items = self.user_ids.capacity, self.item_ids.capacity
+        if users > len(self.profiles.past):
+            self.user_stats.grow(users)
+            self.profiles.grow(users)
+        if items > len(self.known):
+            self.stream.grow(items)
+            self.item_stats.grow(items)
+            self.baselines.grow(items)
+            self.known = grown(self.known, items)
+            self.words = grown(self.words, items)
+            self.published_at = grown(self.published_at, items, _NEVER)
+
+    def reset(self, users: NDArray[np.integer], items: NDArray[np.integer]) -> None:
+        """Forget rows that were recycled, everywhere."""
+        if len(users) or len(items):
+            self.seen.drop(users=users, items=items)
+        if len(users):
+            self.user_stats.reset(users)
+            self.profiles.reset(users)
+        if len(items):
+            self.stream.reset(items)
+            self.item_stats.reset(items)
+            self.baselines.reset(items)
+            self.profiles.drop_items(items)
+            self.key_counts.drop(items, left=False, right=True)
+            self.known[items] = False
+            self.words[items] = 0
+            self.published_at[items] = _NEVER
+
+    # Checkpoints ----------------------------------------------------------
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        named = {
+            "known": self.known,
+            "words": self.words,
+            "published_at": self.published_at,
+            "scalars": np.array([self.now, self.skipped], np.int64),
+            "stream/sums": self.stream.counts.sums,
+            "stream/landmarks": self.stream.counts.landmarks,
+            "stream/dislikes": self.stream.dislikes,
+            "stream/first": self.stream.first,
+            "stream/last": self.stream.last,
+            "baselines/sums": self.baselines.counts.sums,
+            "baselines/landmarks": self.baselines.counts.landmarks,
+            "baselines/totals": self.baselines.totals,
+        }
+        for side, stats in (("users", self.user_stats), ("items", self.item_stats)):
+            for name in ("sums", "n", "total"):
+                named[f"stats/{side}/{name}"] = getattr(stats, name)
+        for prefix, part in (
+            ("seen", self.seen.arrays()),
+            ("transitions", self.baselines.transitions.arrays()),
+            ("keys", self.key_counts.arrays()),
+            ("profiles", self.profiles.arrays()),
+        ):
+            named.update({f"{prefix}/{name}": value for name, value in part.items()})
+        return named
+
+    def save(self, folder: Path) -> None:
+        """Write ids and arrays into `folder`."""
+        for name in ("user_ids", "item_ids", "key_ids"):
+            pq.write_table(getattr(self, name).to_table(), folder / f"{name}.parquet")
+        np.savez(folder / "state.npz", allow_pickle=False, **self._arrays())
+
+    def restore(self, folder: Path) -> None:
+        """Read what `save` wrote."""
+        limits = {"user_ids": self._config.user_limit, "item_ids": self._config.item_limit}
+        for name in ("user_ids", "item_ids", "key_ids"):
+            table = pq.read_table(folder / f"{name}.parquet")
+            limit = limits.get(name, self._config.key_limit)
+            setattr(self, name, IdMap.from_table(table, limit=limit))
+        with np.load(folder / "state.npz", allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        self._load(arrays)
+
+    def _load(self, arrays: dict[str, NDArray[Any]]) -> None:
+        def part(prefix: str) -> dict[str, NDArray[Any]]:
+            start = f"{prefix}/"
+            return {k.removeprefix(start): v for k, v in arrays.items() if k.startswith(start)}
+
+        self.known, self.words = arrays["known"], arrays["words"]
+        self.published_at = arrays["published_at"]
+        self.now, self.skipped = (int(value) for value in arrays["scalars"])
+        stream = part("stream")
+        self.stream.counts.sums, self.stream.counts.landmarks = stream["sums"], stream["landmarks"]
+        self.stream.dislikes = stream["dislikes"]
+        self.stream.first, self.stream.last = stream["first"], stream["last"]
+        base = part("baselines")
+        self.baselines.counts.sums, self.baselines.totals = base["sums"], base["totals"]
+        self.baselines.counts.landmarks = base["landmarks"]
+        for side, stats in (("users", self.user_stats), ("items", self.item_stats)):
+            for name, value in part(f"stats/{side}").items():
+                setattr(stats, name, value)
+        self.seen = SeenSets.from_arrays(part("seen"), self._config.seen_per_user)
+        self.baselines.transitions.load(part("transitions"))
+        self.key_counts.load(part("keys"))
+        self.profiles.load(part("profiles"))

@@ -1,0 +1,103 @@
+"""An item's words as what the item tower can read.
+
+A `TextEncoder` gives each item a few rows of a table that is learned with the
+model, or a fixed vector from a model that exists already, or both.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+import xxhash
+from numpy.typing import NDArray
+
+__all__ = ["HashedSubwords", "TextEncoder", "content_tokens", "hash_token"]
+
+_WORD = re.compile(r"[^\W_]+")
+
+
+class TextEncoder(Protocol):
+    """Turns texts into table rows and vectors; called once per catalogue.
+
+    `tokens` and `vectors` are pure functions of their arguments. An encoder
+    that learns nothing returns empty lists; one without a fixed vector has
+    `width` 0 and returns `[n, 0]`.
+    """
+
+    width: int
+
+    def tokens(self, texts: Sequence[str]) -> list[list[str]]:
+        """Names of what is learned for each text, most telling first."""
+        ...
+
+    def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Fixed vectors, `[n, width]` float32."""
+        ...
+
+
+class HashedSubwords:
+    """Words, and their beginnings and ends, hashed: needs no download.
+
+    After Bojanowski et al. (TACL 2017), with two pieces a word in place of
+    all n-grams: the model looks tokens up thousands of times a step.
+
+    Args:
+        piece: characters of a beginning and of an end.
+    """
+
+    width = 0
+
+    def __init__(self, piece: int = 4) -> None:
+        self._piece = piece
+
+    def tokens(self, texts: Sequence[str]) -> list[list[str]]:
+        """Whole words first, then the pieces of those that are longer.
+
+        >>> HashedSubwords().tokens(["Jumanji (1995)"])
+        [['jumanji', '1995', '<juma', 'anji>']]
+        """
+        return [self._split(text) for text in texts]
+
+    def _split(self, text: str) -> list[str]:
+        words = list(dict.fromkeys(_WORD.findall(text.casefold())))
+        size = self._piece
+        long = [word for word in words if len(word) > size]
+        return words + [piece for word in long for piece in (f"<{word[:size]}", f"{word[-size:]}>")]
+
+    def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """None: `[n, 0]`."""
+        return np.zeros((len(texts), 0), np.float32)
+
+
+def hash_token(name: str, buckets: int) -> int:
+    """Row of a token in a table of `buckets` rows; 0 is kept for "none"."""
+    return 1 + xxhash.xxh3_64_intdigest(name.encode()) % (buckets - 1)
+
+
+def content_tokens(
+    items: pa.Table, encoder: TextEncoder, *, buckets: int, limit: int
+) -> NDArray[np.int32]:
+    """Table rows of what an item is made of, `[items, limit]` int32, 0-padded.
+
+    Categories come first, then duration (in octaves), then the words of title and text.
+    What a catalogue does not say is simply absent.
+    """
+    titles, texts = items["title"].to_pylist(), items["text"].to_pylist()
+    joined = [" ".join(filter(None, pair)) for pair in zip(titles, texts, strict=True)]
+    words = encoder.tokens(joined)
+    out = np.zeros((items.num_rows, limit), np.int32)
+    facts = zip(items["categories"].to_pylist(), items["duration_ms"].to_pylist(), strict=True)
+    rows: dict[str, int] = {}
+    for position, (categories, duration) in enumerate(facts):
+        names = [f"category:{name}" for name in dict.fromkeys(categories or [])]
+        if duration is not None and duration > 0:
+            names.append(f"duration:{int(duration).bit_length()}")
+        names.extend(f"word:{word}" for word in words[position])
+        for column, name in enumerate(names[:limit]):
+            row = rows.get(name)
+            if row is None:
+                row = rows[name] = hash_token(name, buckets)
+            out[position, column] = row
+    return out
