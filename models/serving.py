@@ -51,13 +51,19 @@ stats `su`, `sv` `[n, S]` (the defaults for who is not in the files)::
 product `u @ v`, comparable within one user only.
 """
 
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from models.schema import EVENT_TYPES
+
 if TYPE_CHECKING:
+    from models.state import State
     from models.trainer import Trainer
 
 __all__ = ["BINARY_HEADS", "HEADS", "load_heads", "score_heads", "write_serving"]
@@ -67,6 +73,9 @@ HEADS = ("click", "like", "purchase", "dwell", "rating")
 
 BINARY_HEADS = 3
 """The first of them are probabilities, the rest values."""
+
+KEYS, KEY_ITEMS, KEY_WEIGHT = 2_000, 200, 5.0
+"""Attribute and context values listed at most, items of each, and what a value must weigh."""
 
 
 def load_heads(folder: Path) -> dict[str, NDArray[np.float32]]:
@@ -103,4 +112,115 @@ def score_heads(
 
 def write_serving(folder: Path, trainer: "Trainer") -> None:
     """Write `trainer`'s serving folder (see the module)."""
-    raise NotImplementedError
+    folder.mkdir(parents=True, exist_ok=True)
+    state = trainer.state
+    best = state.baselines.best_half_life()
+    rows = np.flatnonzero(state.known)
+    place = np.full(len(state.known), -1, np.int32)
+    place[rows] = np.arange(len(rows))
+    counts = state.baselines.counts.at(state.now)[:, best]
+    pq.write_table(_items(state, rows, counts), folder / "items.parquet")
+    pq.write_table(_users(state, place), folder / "users.parquet")
+    pq.write_table(_popularity(state, rows, place, counts), folder / "popularity.parquet")
+    np.savez(folder / "heads.npz", allow_pickle=False, **trainer.heads())
+    none = np.zeros(1, np.int64)
+    half_life = state.baselines.half_lives_h[best]
+    about = {
+        "format": 1,
+        "version": trainer.number,
+        "dim": trainer.config.dim,
+        "vector_dim": trainer.config.vector_dim,
+        "stream_features": list(trainer.config.stream_features),
+        "heads": list(HEADS),
+        "stats": [*HEADS, *(f"n_{name}" for name in HEADS)],
+        "max_event_time": state.now if trainer.number else None,
+        "popularity_half_life_h": None if np.isinf(half_life) else float(half_life),
+        "user_default": state.user_stats.stats(none)[0].tolist(),
+        "item_default": state.item_stats.stats(none)[0].tolist(),
+    }
+    (folder / "serving.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+
+
+def _stats_column(stats: NDArray[np.float64]) -> pa.Array:
+    flat = pa.array(np.ascontiguousarray(stats, np.float32).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, stats.shape[1])
+
+
+def _items(state: "State", rows: NDArray[np.int64], counts: NDArray[np.float64]) -> pa.Table:
+    names = state.item_ids.names
+    return pa.table(
+        {
+            "item_id": pa.array([names[row] for row in rows.tolist()], pa.string()),
+            "popularity": pa.array(counts[rows].astype(np.float32)),
+            "stats": _stats_column(state.item_stats.stats(rows)),
+        }
+    )
+
+
+def _lists(values: NDArray[Any], sizes: NDArray[np.int64], kind: pa.DataType) -> pa.Array:
+    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values, kind))
+
+
+def _users(state: "State", place: NDArray[np.int32]) -> pa.Table:
+    rows = state.user_ids.used()
+    owner, item, time = state.seen.of(rows)
+    held = place[item] >= 0
+    owner, item, time = owner[held], item[held], time[held]
+    order = np.lexsort((item, time, owner))
+    profiles = state.profiles
+    kinds = profiles.types[rows]
+    past = kinds > 0
+    sizes = past.sum(axis=1)
+    known = np.where(profiles.past[rows] > 0, place[profiles.past[rows]], -1)
+    return pa.table(
+        {
+            "user_id": pa.array([state.user_ids.names[row] for row in rows.tolist()], pa.string()),
+            "seen": _lists(place[item[order]], np.bincount(owner, minlength=len(rows)), pa.int32()),
+            "recent_items": _lists(known[past], sizes, pa.int32()),
+            "recent_types": _lists(
+                np.array(EVENT_TYPES, object)[kinds[past] - 1], sizes, pa.string()
+            ),
+            "recent_times": _lists(profiles.times[rows][past], sizes, pa.int64()),
+            "stats": _stats_column(state.user_stats.stats(rows)),
+        }
+    )
+
+
+def _popularity(
+    state: "State",
+    rows: NDArray[np.int64],
+    place: NDArray[np.int32],
+    counts: NDArray[np.float64],
+) -> pa.Table:
+    """Best first; ties to the lower row, so that a file is a function of the counts."""
+    listed = [_ranked("", rows, counts[rows], place)]
+    scale = state.key_counts.scale(state.now)
+    for key in state.key_ids.used().tolist():
+        items, weight = state.key_counts.of(key)
+        listed.append(_ranked(str(state.key_ids.names[key]), items, weight * scale, place))
+    heavy = [entry for entry in listed[1:] if entry["weight"] >= KEY_WEIGHT]
+    heavy.sort(key=lambda entry: (-entry["weight"], entry["key"]))
+    schema = pa.schema(
+        [
+            ("key", pa.string()),
+            ("weight", pa.float32()),
+            ("items", pa.list_(pa.int32())),
+            ("scores", pa.list_(pa.float32())),
+        ]
+    )
+    return pa.Table.from_pylist([listed[0], *heavy[:KEYS]], schema=schema)
+
+
+def _ranked(
+    key: str, items: NDArray[Any], weight: NDArray[np.float64], place: NDArray[np.int32]
+) -> dict[str, Any]:
+    held = (place[items] >= 0) & (weight > 1e-6)
+    items, weight = items[held], weight[held]
+    best = np.lexsort((items, -weight))[:KEY_ITEMS]
+    return {
+        "key": key,
+        "weight": float(weight.sum()),
+        "items": place[items[best]].tolist(),
+        "scores": weight[best].tolist(),
+    }
