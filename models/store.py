@@ -55,6 +55,7 @@ _FOLDERS = (
     "versions",
 )
 _LOCKS = tuple(f".rillet-{role}.{kind}" for role in ("run", "writer") for kind in ("lock", "pid"))
+_WAIT_S = {"run": 0.0, "writer": 30.0}
 _OURS = frozenset({*_LOCKS, ".meta.json.tmp"})
 _NUMBERED = re.compile(r"(?:snapshot-|delta-)?(\d{6,})(?:\.\w+)?")
 
@@ -134,15 +135,17 @@ class Store:
                 durable.remove(self.root / name)
 
     @contextmanager
-    def lock(self, role: str = "run", *, wait_s: float = 0) -> Iterator[None]:
-        """Hold the store against other runs (`role` run) or other trainers (`writer`).
+    def lock(self, role: str = "run") -> Iterator[None]:
+        """Hold the store against other runs (`role` run) or other workers (`writer`).
+
+        A worker waits a while for one that outlived its killed run.
 
         Raises:
             StoreError: somebody else holds it; the message names their pid.
         """
         new = not self.root.exists()
         self.root.mkdir(parents=True, exist_ok=True)
-        guard = filelock.FileLock(self.root / f".rillet-{role}.lock", timeout=wait_s)
+        guard = filelock.FileLock(self.root / f".rillet-{role}.lock", timeout=_WAIT_S[role])
         holder = self.root / f".rillet-{role}.pid"
         try:
             guard.acquire()

@@ -28,9 +28,6 @@ __all__ = ["TRAINER", "FineTune", "FineTuneModel", "Progress", "TrainerLoader"]
 TRAINER = "models.trainer:Trainer"
 """The class that is trained, as `module:name`: imported on the worker only."""
 
-WRITER_WAIT_S = 30.0
-"""How long a trainer waits for one that outlived its killed run."""
-
 _log = logging.getLogger("rillet")
 
 
@@ -144,7 +141,7 @@ class _TrainDoFn(beam.DoFn):
     def process(self, span: tuple[int, int]) -> Iterator[int]:
         start, last = span
         progress = Progress(start, last)
-        with self._job.store.lock("writer", wait_s=WRITER_WAIT_S):
+        with self._job.store.lock("writer"):
             for manifest in self._job.lineage(start, last).run():
                 count("batches")
                 count("versions_refused", not manifest.gate.served)

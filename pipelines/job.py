@@ -2,15 +2,35 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.config import JobConfig
-from pipelines.finetune import TRAINER
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-__all__ = ["RunRequest", "run_job"]
+from models.embeddings import Keep
+from models.store import Store
+from pipelines import ledger
+from pipelines.batches import concat
+from pipelines.config import FeatureConfig, JobConfig
+from pipelines.dead import KeepDeadLetters
+from pipelines.failures import explain
+from pipelines.features import compute
+from pipelines.finetune import TRAINER, FineTune, FineTuneModel
+from pipelines.hashing import hash_strings
+from pipelines.metrics import counters
+from pipelines.microbatch import LogBatches, MicroBatch
+from pipelines.options import pipeline_options
+from pipelines.publish import FileSink
+from pipelines.read import ReadEvents, check_sources
+from pipelines.schema import EVENTS
+from pipelines.shards import Spread
+from pipelines.validate import Validate
+
+__all__ = ["RunRequest", "build", "run_job"]
 
 _log = logging.getLogger("rillet")
 
@@ -31,6 +51,24 @@ class RunRequest:
     monotonic: Callable[[], float] = time.monotonic
 
 
+def build(pipeline: beam.Pipeline, request: RunRequest, store: Store, start: int) -> None:
+    """Lay out the job; `start` is the last batch of the runs before."""
+    config = request.config
+    log = LogBatches(store, config.batch, config.features.history, start)
+    parsed = (
+        pipeline
+        | "Read" >> ReadEvents(sources=request.events)
+        | "Validate" >> Validate(now_ms=request.now_ms)
+    )
+    _ = (
+        parsed.valid
+        | "Featurize" >> Featurize(config=config.features)
+        | "MicroBatch" >> MicroBatch(log=log)
+        | "FineTune" >> FineTuneModel(job=_fine_tune(request, store))
+    )
+    _ = parsed.dead | "DeadLetters" >> KeepDeadLetters(folder=store.root / "dead_letters")
+
+
 def run_job(request: RunRequest) -> dict[str, Any]:
     """Run to the end of the events; what is printed as one line of JSON.
 
@@ -39,4 +77,75 @@ def run_job(request: RunRequest) -> dict[str, Any]:
             the store is as it was.
         JobError: the job failed; what it had committed stays.
     """
-    raise NotImplementedError
+    try:
+        return _run(request)
+    except Exception as error:
+        raise explain(error) from error
+
+
+def _run(request: RunRequest) -> dict[str, Any]:
+    begun = request.monotonic()
+    check_sources(request.events)
+    items, users = _catalogue(request.items), _catalogue(request.users)
+    store = Store(request.store)
+    with ledger.held(store, request.config):
+        ledger.put_catalogue(store, "items", items)
+        ledger.put_catalogue(store, "users", users)
+        start = store.last_state()
+        counted = _execute(request, store, start)
+        ledger.finish(store, start)
+        told = ledger.summary(store, counted)
+    told["seconds"] = round(request.monotonic() - begun, 3)
+    _log.info("%s", told["message"])
+    return told
+
+
+def _execute(request: RunRequest, store: Store, start: int) -> dict[str, int]:
+    """Run the pipeline to its end; what it counted."""
+    options = pipeline_options(request.beam_args)
+    pipeline = beam.Pipeline(options=options)
+    build(pipeline, request, store, start)
+    result = pipeline.run()
+    result.wait_until_finish()
+    return counters(result)
+
+
+def _fine_tune(request: RunRequest, store: Store) -> FineTune:
+    return FineTune(
+        store=store,
+        model=request.config.model,
+        keep=Keep(**request.config.store.model_dump()),
+        sinks=[FileSink(store).publish],
+        predictions=request.predictions,
+        trainer=request.trainer,
+    )
+
+
+def _catalogue(path: str | None) -> pa.Table | None:
+    return pq.read_table(path) if path else None
+
+
+@dataclass(eq=False, kw_only=True)
+class Featurize(beam.PTransform):
+    """Stands in until the stage of that name is there: no state, no deduplication."""
+
+    config: FeatureConfig
+
+    def expand(self, events: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[bytes]:
+        """By user."""
+        return (
+            events
+            | beam.ParDo(Spread(_users, self.config.shards, EVENTS)).with_output_types(
+                tuple[int, pa.RecordBatch]
+            )
+            | beam.GroupByKey()
+            | beam.MapTuple(_compute, config=self.config).with_output_types(bytes)
+        )
+
+
+def _users(batch: pa.RecordBatch) -> Any:
+    return hash_strings(batch.column("user_id"))
+
+
+def _compute(_: int, batches: Iterable[pa.RecordBatch], *, config: FeatureConfig) -> bytes:
+    return compute(concat(batches, EVENTS), config).to_bytes()

@@ -15,6 +15,7 @@ from models import durable
 from models.store import Store
 from pipelines.config import JobConfig
 from pipelines.errors import StoreError
+from pipelines.schema import DEAD_REASONS
 
 __all__ = ["held", "put_catalogue", "summary"]
 
@@ -69,14 +70,35 @@ def put_catalogue(store: Store, entity: str, table: pa.Table | None) -> None:
     durable.write_file(path, lambda file: pq.write_table(table, file, compression="zstd"))
 
 
-def summary(store: Store) -> dict[str, Any]:
-    """What the store has to show: versions, the one served, the digest of the newest."""
+def summary(store: Store, counted: dict[str, int]) -> dict[str, Any]:
+    """What a finished run did and what the store has to show for it.
+
+    Args:
+        store: held by the caller.
+        counted: the job's counters.
+    """
     versions = store.versions()
     newest = store.manifest(versions[-1]) if versions else None
+    served, rows = store.current(), counted.get("rows", 0)
+    if rows:
+        message = f"{rows} rows in {counted.get('batches', 0)} steps; version {served} is served"
+    else:
+        message = f"nothing new in these events; version {served} is still served"
     return {
         "versions": len(versions),
-        "served": store.current(),
+        "served": served,
+        "read": counted.get("read", 0),
+        "valid": counted.get("valid", 0),
+        "rows": rows,
+        "dead": {
+            reason: counted[f"dead_{reason}"]
+            for reason in DEAD_REASONS
+            if f"dead_{reason}" in counted
+        },
+        "duplicates": counted.get("duplicates", 0),
         "digest": newest.digest if newest else None,
+        "max_event_time": newest.newest_event_time.isoformat() if newest else None,
+        "message": message,
     }
 
 
@@ -104,3 +126,20 @@ def _leaves(table: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
             yield from _leaves(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
+
+
+def finish(store: Store, start: int) -> None:
+    """Check that an interrupted run was brought to its end, and mark the end.
+
+    Raises:
+        StoreError: the log holds batches that these events did not lead to.
+    """
+    last = store.last_batch()
+    versions = store.versions()
+    if last > max([start, *versions[-1:]]):
+        raise StoreError(
+            f"{store.root} holds micro-batches up to {last} of an interrupted run, and these "
+            "events have nothing new: give the --events that it began with"
+        )
+    if last > start:
+        store.put_state(last, lambda folder: (folder / "x").write_text(""))

@@ -5,10 +5,12 @@ window end the pending rows become a batch once there are `min_rows` of them or
 the oldest has waited `max_wait` of event time (DESIGN 7).
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import xxhash
@@ -18,9 +20,19 @@ from models.canonical import canonical, to_ipc
 from models.store import Store
 from pipelines.config import BatchConfig
 from pipelines.errors import StoreError
+from pipelines.metrics import count
 from pipelines.rows import FeatureRows
 
-__all__ = ["Keys", "LogBatches", "Pending", "advance", "canonical_order", "cut", "spans"]
+__all__ = [
+    "Keys",
+    "LogBatches",
+    "MicroBatch",
+    "Pending",
+    "advance",
+    "canonical_order",
+    "cut",
+    "spans",
+]
 
 
 @dataclass(frozen=True)
@@ -178,7 +190,7 @@ class LogBatches:
     """
 
     def __init__(self, store: Store, config: BatchConfig, history: int, start: int) -> None:
-        self._store, self._config = store, config
+        self.store, self._config = store, config
         self._history, self._start = history, start
 
     def __call__(self, rows: FeatureRows) -> tuple[int, int]:
@@ -191,12 +203,48 @@ class LogBatches:
         """
         batches = cut(Keys.of(rows.rows), self._config, self._start + 1)
         last = self._start + len(batches)
-        if self._store.last_batch() > last:
+        if self.store.last_batch() > last:
             raise StoreError(
-                f"{self._store.root} holds micro-batches up to {self._store.last_batch()}, these "
+                f"{self.store.root} holds micro-batches up to {self.store.last_batch()}, these "
                 f"events end at {last}: an interrupted run goes on with the --events it began with"
             )
         for number, indices in enumerate(batches, self._start + 1):
             batch = rows.take(indices).materialise(self._history)
-            self._store.log_batch(number, to_ipc(canonical(batch)))
+            self.store.log_batch(number, to_ipc(canonical(batch)))
         return self._start, last
+
+
+class _Log(beam.DoFn):
+    """All of a run's rows, gathered under one key → the span (start, last) that was logged."""
+
+    def __init__(self, log: LogBatches) -> None:
+        self._log = log
+
+    def process(self, keyed: tuple[int, Iterable[bytes]]) -> Iterator[tuple[int, int]]:
+        parts = [FeatureRows.from_bytes(data) for data in keyed[1]]
+        rows = FeatureRows.concat([part for part in parts if len(part)] or parts[:1])
+        count("rows", len(rows))
+        if not len(rows):
+            return
+        with self._log.store.lock("writer"):
+            span = self._log(rows)
+        yield span
+
+
+@dataclass(eq=False, kw_only=True)
+class MicroBatch(beam.PTransform):
+    """Feature rows of all shards (`FeatureRows.to_bytes`) → the span of the log they became.
+
+    Nothing comes out where there are no rows.
+    """
+
+    log: LogBatches
+
+    def expand(self, rows: beam.PCollection[bytes]) -> beam.PCollection[tuple[int, int]]:
+        """One key: batches are cut over all users."""
+        return (
+            rows
+            | "OneKey" >> beam.Map(lambda data: (0, data)).with_output_types(tuple[int, bytes])
+            | "Gather" >> beam.GroupByKey()
+            | "Log" >> beam.ParDo(_Log(self.log)).with_output_types(tuple[int, int])
+        )
