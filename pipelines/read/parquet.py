@@ -26,8 +26,9 @@ def open_parquet(path: str, file: BinaryIO) -> pq.ParquetFile:
     """
     try:
         footer = pq.read_metadata(file)
-        there = [name for name in _REPEATED if name in footer.schema.to_arrow_schema().names]
-        return pq.ParquetFile(file, metadata=footer, read_dictionary=there)
+        texts = [f.name for f in footer.schema.to_arrow_schema() if pa.types.is_string(f.type)]
+        repeated = [name for name in _REPEATED if texts.count(name) == 1]
+        return pq.ParquetFile(file, metadata=footer, read_dictionary=repeated)
     except (pa.ArrowException, OSError) as error:
         raise SourceError(
             f"{path} is no whole Parquet file ({_line(error)}); write or fetch it again"
