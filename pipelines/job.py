@@ -139,7 +139,7 @@ class Featurize(beam.PTransform):
                 tuple[int, pa.RecordBatch]
             )
             | beam.GroupByKey()
-            | beam.MapTuple(_compute, config=self.config).with_output_types(bytes)
+            | beam.Map(_compute, self.config).with_output_types(bytes)
         )
 
 
@@ -147,5 +147,5 @@ def _users(batch: pa.RecordBatch) -> Any:
     return hash_strings(batch.column("user_id"))
 
 
-def _compute(_: int, batches: Iterable[pa.RecordBatch], *, config: FeatureConfig) -> bytes:
-    return compute(concat(batches, EVENTS), config).to_bytes()
+def _compute(shard: tuple[int, Iterable[pa.RecordBatch]], config: FeatureConfig) -> bytes:
+    return compute(concat(shard[1], EVENTS), config).to_bytes()
