@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from pipelines.columns import Codes, Ints, as_int64, encode_column, order_by, run_starts
 from pipelines.config import FeatureConfig
 from pipelines.schema import EVENT_TYPES
+from pipelines.userorder import user_order
 
 __all__ = ["NONE", "Flags", "Floats", "Log", "Memories", "Observations", "observe", "read_log"]
 
@@ -41,6 +42,7 @@ class Log:
         dwell: ms or NONE. value: NaN for null. session: code or NONE.
         source: where the event stands in `platform` and `context`, which stay as they came.
         memory: the event was seen by an earlier call.
+        repeats: events left out, for they came with the same id, user and instant before.
     """
 
     users: pa.Array
@@ -56,6 +58,7 @@ class Log:
     memory: Flags
     platform: pa.Array
     context: pa.Array
+    repeats: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +111,7 @@ class Observations:
 
 
 def read_log(events: pa.RecordBatch, remembered: int = 0) -> Log:
-    """Valid events without duplicates, EVENTS `[n]`, put into user order.
+    """Valid events, EVENTS `[n]`, put into user order, repeats left out.
 
     Args:
         events: user_id, item_id, event_type, session_id may be dictionary-encoded.
@@ -119,7 +122,7 @@ def read_log(events: pa.RecordBatch, remembered: int = 0) -> Log:
     session, _ = encode_column(events.column("session_id"))
     time = as_int64(events.column("event_time"))
     value = pc.fill_null(events.column("value"), np.nan).to_numpy(zero_copy_only=False)
-    order = _user_order(user, time, events.column("event_id"), remembered)
+    order = user_order(events, user, remembered)
     return Log(
         users=users,
         items=items,
@@ -134,6 +137,7 @@ def read_log(events: pa.RecordBatch, remembered: int = 0) -> Log:
         memory=order < remembered,
         platform=events.column("platform"),
         context=events.column("context"),
+        repeats=events.num_rows - len(order),
     )
 
 
@@ -141,26 +145,6 @@ def _kinds(column: pa.Array) -> npt.NDArray[np.int8]:
     codes, names = encode_column(column)
     lookup = pc.index_in(names, pa.array(EVENT_TYPES))
     return as_int64(lookup).astype(np.int8)[codes]
-
-
-def _user_order(user: Codes, time: Ints, event_id: pa.Array, remembered: int) -> Ints:
-    """(user, time, memories first and as they stand, event_id); few ids are ever compared."""
-    since = time - time.min(initial=0) if len(time) else time
-    order = order_by(user, since)  # stable: memories, which come first, stay first
-    tied = ~run_starts(user[order], since[order])
-    tied[1:] &= order[1:] >= remembered
-    if not tied.any():
-        return order
-    members = np.flatnonzero(tied | np.append(tied[1:], False))
-    members = members[order[members] >= remembered]
-    run = np.cumsum(~tied)[members]
-    chosen = event_id.take(pa.array(order[members]))
-    if pa.types.is_dictionary(chosen.type):
-        chosen = chosen.dictionary_decode()
-    rank = np.empty(len(members), np.int64)
-    rank[pc.sort_indices(chosen).to_numpy()] = np.arange(len(members))
-    order[members] = order[members][order_by(run, rank)]
-    return order
 
 
 def observe(log: Log, config: FeatureConfig, memories: Memories | None = None) -> Observations:

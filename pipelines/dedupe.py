@@ -1,0 +1,57 @@
+"""Deduplication by event_id over the whole log, without shuffling the log for it.
+
+Most repeats are a message delivered twice: same id, user and instant. Those meet
+in the user's own shard, where they are left out (`pipelines.userorder`). What
+only a look at all events can tell is whether an id came with *another* user or
+instant. For that, a print of each event (`pipelines.prints`: a fifth of its
+size) goes to the shard of its id, and the few that lose come back::
+
+    events ─┬──────────────────────────────► by user ──► features
+            └► prints ──► by id ──► losers ─────┘
+
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+
+from pipelines import arrow  # noqa: F401 - registers the coder of batches
+from pipelines.batches import concat
+from pipelines.hashing import Hashes
+from pipelines.prints import PRINTS, losers, prints
+from pipelines.shards import Spread
+
+__all__ = ["FindRepeats"]
+
+
+@dataclass(eq=False, kw_only=True)
+class FindRepeats(beam.PTransform):
+    """Events → keys of the prints that are duplicates, for `drop`."""
+
+    horizon_ms: int
+    shards: int
+
+    def expand(self, events: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[pa.RecordBatch]:
+        """By id, all prints of an id together."""
+        return (
+            events
+            | "Prints"
+            >> beam.ParDo(Spread(_ids, self.shards, PRINTS, prints)).with_output_types(
+                tuple[int, pa.RecordBatch]
+            )
+            | "By id" >> beam.GroupByKey()
+            | "Losers" >> beam.FlatMap(_find, self.horizon_ms).with_output_types(pa.RecordBatch)
+        )
+
+
+def _ids(batch: pa.RecordBatch) -> Hashes:
+    return np.asarray(batch.column("id").to_numpy())
+
+
+def _find(shard: tuple[int, Iterable[pa.RecordBatch]], horizon_ms: int) -> Iterator[pa.RecordBatch]:
+    lost = losers(concat(shard[1], PRINTS), horizon_ms)
+    if lost.num_rows:
+        yield lost

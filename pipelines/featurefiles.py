@@ -1,0 +1,142 @@
+"""Feature rows as Parquet files, and how a finished set of files takes its place."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.errors import JobError, RequestError
+from pipelines.rows import FeatureRows
+from pipelines.schema import DEAD_LETTERS, FEATURES
+
+__all__ = ["WriteRows", "publish", "work_folder", "write_rows"]
+
+_CHUNK_VALUES = 1 << 21
+"""Values of a history column written at once: bounds the memory of a shard's histories."""
+
+_CHUNK_ROWS = 1 << 17
+
+_SUMMARY = "summary.json"
+_FOLDERS = {"features": FEATURES, "dead_letters": DEAD_LETTERS}
+
+
+def write_rows(path: Path, rows: FeatureRows, history: int) -> None:
+    """Write a file with the columns of FEATURES; histories hold at most `history` events."""
+    step = max(1, min(_CHUNK_ROWS, _CHUNK_VALUES // max(history, 1)))
+    writer = None
+    try:
+        for start in range(0, max(len(rows), 1), step):
+            batch = rows.slice(start, step).materialise(history, encoded=True)
+            if writer is None:
+                writer = _writer(path, batch.schema)
+            writer.write_batch(batch)
+    except OSError as error:
+        raise JobError(f"{path} cannot be written: {error.strerror or error}") from None
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    return pq.ParquetWriter(
+        path,
+        schema,
+        compression="zstd",
+        compression_level=1,
+        store_schema=False,  # dictionaries are how we write, not what a reader should see
+        dictionary_pagesize_limit=1 << 26,  # falling back to plain strings costs far more
+        use_dictionary=[],
+        write_statistics=False,
+    )
+
+
+class _Write(beam.DoFn):
+    """(shard, rows) → the path of their file."""
+
+    def __init__(self, folder: Path, history: int) -> None:
+        self._folder, self._history = folder, history
+
+    def process(self, numbered: tuple[int, FeatureRows]) -> Iterator[str]:
+        """Write the file of a shard; again, if the runner says so."""
+        shard, rows = numbered
+        path = self._folder / f"part-{shard:05d}.parquet"
+        if len(rows):
+            write_rows(path, rows, self._history)
+            yield str(path)
+
+
+@dataclass(eq=False, kw_only=True)
+class WriteRows(beam.PTransform):
+    """(shard, FeatureRows) → the paths of the files written, one a shard."""
+
+    folder: Path  # exists, and every worker sees it
+    history: int  # entries
+
+    def expand(self, rows: beam.PCollection[tuple[int, FeatureRows]]) -> beam.PCollection[str]:
+        """One file per shard."""
+        return rows | "File" >> beam.ParDo(_Write(self.folder, self.history)).with_output_types(str)
+
+
+@contextmanager
+def work_folder(out: Path) -> Iterator[Path]:
+    """A folder inside `out` to write into; it is gone at the end, whatever happens.
+
+    Raises:
+        RequestError: `out` cannot be written to.
+    """
+    missing = not out.exists()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        _sweep(out)
+        work = Path(tempfile.mkdtemp(prefix=f".work-{os.getpid()}-", dir=out))
+        for name in _FOLDERS:
+            (work / name).mkdir()
+    except OSError as error:
+        raise RequestError(
+            f"{out} cannot be written to: {error.strerror or error}; choose another --out"
+        ) from None
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        if missing and not any(out.iterdir()):
+            out.rmdir()
+
+
+def _sweep(out: Path) -> None:
+    """Take away what killed runs left."""
+    for left in out.glob(".work-*"):
+        pid = left.name.split("-")[1]
+        if pid.isdigit() and not Path("/proc", pid).exists():
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def publish(work: Path, out: Path, summary: dict[str, Any]) -> None:
+    """Move the files of a finished run to their place, in the stead of an earlier run's.
+
+    Files are named part-00000.parquet, …; others in `out` stay as they are. There is at
+    least one file in each folder, without rows if need be.
+    """
+    (work / _SUMMARY).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    for name, schema in _FOLDERS.items():
+        files = sorted((work / name).glob("*.parquet"))
+        if not files:
+            files = [work / name / "empty.parquet"]
+            pq.write_table(schema.empty_table(), files[0], store_schema=False)
+        place = out / name
+        place.mkdir(exist_ok=True)
+        for number, file in enumerate(files):
+            file.replace(place / f"part-{number:05d}.parquet")
+        for old in place.glob("part-*.parquet"):
+            if old.stem[5:].isdigit() and int(old.stem[5:]) >= len(files):
+                old.unlink()
+    (work / _SUMMARY).replace(out / _SUMMARY)

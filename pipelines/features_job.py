@@ -1,0 +1,87 @@
+"""The job of `rillet features` on one screen: from a log of events to files of feature rows."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+
+from pipelines.config import JobConfig
+from pipelines.dead import KeepDeadLetters
+from pipelines.dedupe import FindRepeats
+from pipelines.failures import explain
+from pipelines.featurefiles import WriteRows, publish, work_folder
+from pipelines.featurize import Featurize
+from pipelines.metrics import counters
+from pipelines.options import pipeline_options
+from pipelines.read import ReadEvents, check_sources
+from pipelines.schema import DEAD_REASONS
+from pipelines.validate import Validate
+
+__all__ = ["build", "run_features"]
+
+_log = logging.getLogger("rillet")
+
+
+def build(
+    pipeline: beam.Pipeline, events: list[str], out: Path, config: JobConfig, now_ms: int
+) -> None:
+    """Lay out the job; it writes into `out`/features and `out`/dead_letters."""
+    features = config.features
+    parsed = pipeline | "Read" >> ReadEvents(sources=events) | "Validate" >> Validate(now_ms=now_ms)
+    lost = parsed.valid | "Deduplicate" >> FindRepeats(
+        horizon_ms=features.dedupe_horizon, shards=features.shards
+    )
+    _ = (
+        parsed.valid
+        | "Featurize" >> Featurize(config=features, lost=lost)
+        | "Write" >> WriteRows(folder=out / "features", history=features.history)
+    )
+    _ = parsed.dead | "DeadLetters" >> KeepDeadLetters(folder=out / "dead_letters")
+
+
+def run_features(
+    events: list[str], out: Path, config: JobConfig, beam_args: list[str], now_ms: int
+) -> dict[str, Any]:
+    """Compute feature rows of a log; what OUT/summary.json says.
+
+    Everything is written beside its place and moved there at the end: a run that
+    fails or is killed leaves what an earlier one wrote.
+
+    Args:
+        events: files, globs or folders.
+        out: where `features/`, `dead_letters/` and `summary.json` go.
+        config: the job file.
+        beam_args: options for Beam.
+        now_ms: the clock, epoch milliseconds.
+
+    Raises:
+        RequestError: a source or the folder cannot be used; nothing was written.
+        JobError: the job failed; what was there before is there still.
+    """
+    check_sources(events)
+    with work_folder(out) as work:
+        pipeline = beam.Pipeline(options=pipeline_options(beam_args))
+        build(pipeline, events, work, config, now_ms)
+        try:
+            result = pipeline.run()
+            result.wait_until_finish()
+        except Exception as error:
+            raise explain(error) from error
+        summary = _summary(counters(result))
+        publish(work, out, summary)
+    return summary
+
+
+def _summary(counted: dict[str, int]) -> dict[str, Any]:
+    """The counters of the job, as OUT/summary.json has them."""
+    dead = {reason: counted.get(f"dead_{reason}", 0) for reason in DEAD_REASONS}
+    valid, duplicates = counted.get("valid", 0), counted.get("duplicates", 0)
+    return {
+        "read": counted.get("read", 0),
+        "valid": valid - duplicates,
+        "duplicates": duplicates,
+        "dead": {reason: number for reason, number in dead.items() if number},
+        "rows": counted.get("rows", 0),
+        "extra_fields": counted.get("extra_fields", 0),
+    }

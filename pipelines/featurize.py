@@ -1,0 +1,102 @@
+"""Events → feature rows as a Beam stage: gather each shard of users, call the kernel."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import apache_beam as beam
+import pyarrow as pa
+
+from pipelines import arrow  # noqa: F401 - registers the coder of batches
+from pipelines.batches import concat
+from pipelines.config import FeatureConfig
+from pipelines.features import aggregate
+from pipelines.hashing import Hashes, hash_strings
+from pipelines.metrics import count
+from pipelines.observations import observe, read_log
+from pipelines.prints import drop
+from pipelines.rows import FeatureRows
+from pipelines.schema import EVENTS
+from pipelines.shards import Spread
+
+__all__ = ["FeatureRowsCoder", "Featurize"]
+
+
+class FeatureRowsCoder(beam.coders.Coder):
+    """Beam's coder for `FeatureRows`: two Arrow IPC streams."""
+
+    def encode(self, value: FeatureRows) -> bytes:
+        """Rows → bytes."""
+        return value.to_bytes()
+
+    def decode(self, encoded: bytes) -> FeatureRows:
+        """Bytes → rows."""
+        return FeatureRows.from_bytes(encoded)
+
+    def is_deterministic(self) -> bool:
+        """Equal rows may differ in bytes (padding, dictionaries): never a key."""
+        return False
+
+    def to_type_hint(self) -> type[FeatureRows]:
+        """The type that this coder is registered for."""
+        return FeatureRows
+
+    def __eq__(self, other: object) -> bool:
+        """All of them are alike."""
+        return type(self) is type(other)
+
+    def __hash__(self) -> int:
+        """All of them are alike."""
+        return hash(type(self))
+
+
+beam.coders.registry.register_coder(FeatureRows, FeatureRowsCoder)
+
+
+@dataclass(eq=False, kw_only=True)
+class Featurize(beam.PTransform):
+    """Valid events → (shard, rows); the rows do not depend on the number of shards.
+
+    Counts `duplicates` and `rows`.
+    """
+
+    config: FeatureConfig
+    lost: beam.PCollection[pa.RecordBatch]  # of `pipelines.dedupe.FindRepeats`
+
+    def expand(
+        self, events: beam.PCollection[pa.RecordBatch]
+    ) -> beam.PCollection[tuple[int, FeatureRows]]:
+        """By user, the whole past of a user together."""
+        spread = Spread(_users, self.config.shards, EVENTS)
+        return (
+            events
+            | "Spread" >> beam.ParDo(spread).with_output_types(tuple[int, pa.RecordBatch])
+            | "By user" >> beam.GroupByKey()
+            | "Features"
+            >> beam.ParDo(_Kernel(self.config), beam.pvalue.AsList(self.lost)).with_output_types(
+                tuple[int, FeatureRows]
+            )
+        )
+
+
+def _users(batch: pa.RecordBatch) -> Hashes:
+    return hash_strings(batch.column("user_id"))
+
+
+class _Kernel(beam.DoFn):
+    """Calls `drop` and `compute` on a shard, and counts."""
+
+    def __init__(self, config: FeatureConfig) -> None:
+        self.config = config
+
+    def process(
+        self, shard: tuple[int, Iterable[pa.RecordBatch]], lost: list[pa.RecordBatch]
+    ) -> Iterator[tuple[int, FeatureRows]]:
+        number, pieces = shard
+        arrived = concat(pieces, EVENTS)
+        del pieces
+        events = drop(arrived, lost)
+        log = read_log(events)
+        rows = aggregate(observe(log, self.config), self.config)
+        count("duplicates", arrived.num_rows - len(log.user))
+        count("rows", len(rows))
+        yield number, rows
