@@ -61,13 +61,9 @@ def start(directory: Path, program: Program) -> int:
             group=program.uid,
             extra_groups=None if program.uid is None else [],
         )
-    _children[child.pid] = child
+    child.returncode = 0  # it outlives this process on purpose: nobody waits for it
     _write(_pid_file(directory, program.name), child.pid)
     return child.pid
-
-
-# Ended children of this very process stay zombies until they are waited for.
-_children: dict[int, subprocess.Popen[bytes]] = {}
 
 
 def _pid_file(directory: Path, name: str) -> Path:
@@ -99,8 +95,8 @@ def pid_of(directory: Path, name: str) -> int | None:
     except (FileNotFoundError, json.JSONDecodeError):
         return None
     pid = int(note["pid"])
-    if pid in _children:
-        _children[pid].poll()
+    with suppress(ChildProcessError):  # our own children stay zombies until waited for
+        os.waitpid(pid, os.WNOHANG)
     started = _started(pid)
     return pid if started is not None and started == note["started"] else None
 

@@ -14,16 +14,22 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import apache_beam as beam
-import pyarrow as pa
 from apache_beam.io.watermark_estimators import ManualWatermarkEstimator
 from apache_beam.transforms.core import RestrictionProvider
-from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import Duration, Timestamp
 
-from pipelines import arrow  # noqa: F401 - registers the coder of batches
-from pipelines.metrics import count, observe
-from pipelines.parse.lines import parse_lines
 from pipelines.read.broker import Reader, Records, open_reader
+from pipelines.read.emit import (
+    COUNTS,
+    DEAD,
+    VALID,
+    advance,
+    as_outputs,
+    newest_ms,
+    outputs,
+    parse,
+    wall_clock_ms,
+)
 from pipelines.read.kafka_uri import KafkaSource
 from pipelines.read.positions import Positions, PositionsCoder, PositionsTracker, watermark_ms
 
@@ -33,8 +39,6 @@ _log = logging.getLogger("rillet")
 
 _TRACKER: Any = beam.DoFn.RestrictionParam()
 _WATERMARK: Any = beam.DoFn.WatermarkEstimatorParam(ManualWatermarkEstimator.default_provider())
-
-VALID, DEAD, COUNTS = "valid", "dead", "counts"
 
 
 class _ReadDoFn(beam.DoFn, RestrictionProvider):
@@ -73,36 +77,27 @@ class _ReadDoFn(beam.DoFn, RestrictionProvider):
         deadline = time.monotonic() + self.source.stay_s
         while not positions.done:
             records = reader.read(positions)
-            parsed = [parse_lines(batch, wall_clock_ms()) for batch in records.batches]
-            positions = _after(positions, records, [_newest(part.valid) for part in parsed])
+            parsed = [parse(batch) for batch in records.batches]
+            positions = _after(positions, records, [newest_ms(part.valid) for part in parsed])
             if not tracker.try_claim(positions):
                 return
             behind = estimator.current_watermark() or Timestamp(0)
             for part in parsed:
-                yield from _outputs(part, behind)
-            self._advance(estimator, positions, reader)
+                yield from outputs(part, behind)
+            advance(estimator, self._watermark(positions, reader))
             if not records.full or time.monotonic() > deadline:
                 tracker.defer_remainder(Duration(seconds=self.source.defer_s))
                 return
         reader.close()
 
-    def _advance(
-        self, estimator: ManualWatermarkEstimator, positions: Positions, reader: Reader
-    ) -> None:
-        now_ms = wall_clock_ms()
-        said = watermark_ms(
+    def _watermark(self, positions: Positions, reader: Reader) -> int | None:
+        return watermark_ms(
             positions.partitions,
             reader.idle(positions),
-            now_ms=now_ms,
+            now_ms=wall_clock_ms(),
             disorder_ms=self.source.disorder_ms,
             idle_ms=self.source.idle_ms,
         )
-        if said is None:
-            return
-        observe("watermark_lag_ms", max(now_ms - said, 0))
-        watermark = Timestamp(micros=said * 1_000)
-        if watermark > (estimator.current_watermark() or Timestamp(0)):
-            estimator.set_watermark(watermark)
 
 
 class _ReadToEndDoFn(_ReadDoFn):
@@ -123,16 +118,6 @@ class _ReadOnDoFn(_ReadDoFn):
         yield from super().process(element, tracker, estimator)
 
 
-def wall_clock_ms() -> int:
-    """Epoch milliseconds."""
-    return time.time_ns() // 1_000_000
-
-
-def _newest(events: pa.RecordBatch) -> int | None:
-    times = events.column("event_time")
-    return int(times.view(pa.int64()).to_numpy().max()) if len(times) else None
-
-
 def _after(positions: Positions, records: Records, newest: list[int | None]) -> Positions:
     """Where the reader stands once the records are taken."""
     parts = dict(positions.partitions) | dict(records.added)
@@ -141,23 +126,6 @@ def _after(positions: Positions, records: Records, newest: list[int | None]) -> 
     for number, time_ms in zip(records.partitions, newest, strict=True):
         parts[number] = parts[number].read(0, time_ms)
     return Positions(parts, positions.endless)
-
-
-def _outputs(parsed: Any, at: Timestamp) -> Iterator[Any]:
-    counts = {
-        "read": parsed.read,
-        "valid": parsed.valid.num_rows,
-        "dead": parsed.dead.num_rows,
-        "extra_fields": parsed.extra_fields,
-    }
-    for name, number in counts.items():
-        count(name, number)
-    # Held at the watermark: what follows may emit nothing behind its input's timestamp.
-    if parsed.valid.num_rows:
-        yield TimestampedValue(parsed.valid, at)
-    if parsed.dead.num_rows:
-        yield beam.pvalue.TaggedOutput(DEAD, TimestampedValue(parsed.dead, at))
-    yield beam.pvalue.TaggedOutput(COUNTS, TimestampedValue(counts, at))
 
 
 @dataclass(eq=False, kw_only=True)
@@ -185,7 +153,4 @@ class ReadKafka(beam.PTransform):
             | "Readers" >> beam.Create(shares, reshuffle=True)
             | "Read Kafka" >> beam.ParDo(read).with_outputs(DEAD, COUNTS, main=VALID)
         )
-        parsed[VALID].element_type = pa.RecordBatch
-        parsed[DEAD].element_type = pa.RecordBatch
-        parsed[COUNTS].element_type = dict[str, int]
-        return parsed
+        return as_outputs(parsed)

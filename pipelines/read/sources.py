@@ -12,7 +12,7 @@ from typing import BinaryIO
 from pipelines.errors import SourceError
 from pipelines.read import parquet
 
-__all__ = ["SourceFile", "Unit", "check_sources", "find_files", "open_file", "units"]
+__all__ = ["SourceFile", "Unit", "check_sources", "find_files", "kind_of", "open_file", "units"]
 
 RANGE_BYTES = 64 << 20
 """Longest stretch of a text file that one worker reads; cut at line ends."""
@@ -66,7 +66,7 @@ def _find(source: str) -> list[SourceFile]:
     matched = _remote(source) if "://" in source else _local(source)
     files = []
     for path, size in matched:
-        kind = _kind(path)
+        kind = kind_of(path)
         if kind is None:
             raise SourceError(
                 f"{path} is none of {_ENDINGS}; rename it, or narrow the glob to those"
@@ -75,7 +75,8 @@ def _find(source: str) -> list[SourceFile]:
     return files
 
 
-def _kind(path: str) -> tuple[str, bool] | None:
+def kind_of(path: str) -> tuple[str, bool] | None:
+    """(`parquet` or `lines`, whether gzipped) as the file's name says; None: no feedback file."""
     lower = path.lower()
     return next((kind for ending, kind in _KINDS.items() if lower.endswith(ending)), None)
 
@@ -84,7 +85,7 @@ def _local(source: str) -> list[tuple[str, int]]:
     path = Path(source)
     if path.is_dir():
         inside = sorted(p for p in path.rglob("*") if p.is_file() and not _hidden(p, path))
-        kept = [p for p in inside if _kind(p.name)]
+        kept = [p for p in inside if kind_of(p.name)]
         if not kept:
             raise SourceError(f"folder {source} holds no {_ENDINGS} file; check the path")
     elif path.exists():
@@ -111,7 +112,7 @@ def _remote(source: str) -> list[tuple[str, int]]:
         found = FileSystems.match([source])[0].metadata_list
         if not found:  # a folder has no entry of its own in an object store
             inside = FileSystems.match([source.rstrip("/") + "/**"])[0].metadata_list
-            found = [entry for entry in inside if _kind(entry.path)]
+            found = [entry for entry in inside if kind_of(entry.path)]
     except ValueError as error:
         raise SourceError(
             f"{source} cannot be read ({_brief(error)}); install Beam's part for {scheme}://"
