@@ -5,7 +5,10 @@ it; of several rows for one (entity, id) the newest counts, and a row marked
 `deleted` takes the id away.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -33,17 +36,23 @@ class Keep:
 
 
 def write_embeddings(
-    store: Store, kind: str, version: int, rows: pa.Table | pa.RecordBatch
+    store: Store, files: Sequence[tuple[str, int, pa.Table | pa.RecordBatch]]
 ) -> None:
-    """Write a `snapshot` or `delta` as Parquet, `embedding` as fixed_size_list<float32, dim>.
+    """Write `snapshot`s and `delta`s (kind, version, EMBEDDINGS) as Parquet, in that order.
 
-    The same version again is replaced by what must be the same rows.
+    `embedding` is written as fixed_size_list<float32, dim>. The same version
+    again is replaced by what must be the same rows.
     """
-    table = _fixed(pa.Table.from_batches([rows]) if isinstance(rows, pa.RecordBatch) else rows)
-    durable.write_file(
-        store.embeddings_path(kind, version),
-        lambda file: pq.write_table(table, file, compression="zstd", use_dictionary=["entity"]),
+    durable.write_files(
+        [
+            (store.embeddings_path(kind, version), partial(_write, _fixed(rows)))
+            for kind, version, rows in files
+        ]
     )
+
+
+def _write(table: pa.Table, file: BinaryIO) -> None:
+    pq.write_table(table, file, compression="zstd", use_dictionary=["entity"])
 
 
 def lineage(store: Store, version: int) -> list[int]:
@@ -151,8 +160,9 @@ def _newest(tables: list[pa.Table], *, deleted: bool) -> pa.Table:
     return rows if deleted else rows.filter(pc.invert(rows["deleted"]))
 
 
-def _fixed(table: pa.Table) -> pa.Table:
+def _fixed(rows: pa.Table | pa.RecordBatch) -> pa.Table:
     """`embedding` as a fixed-size list, whatever list it came as."""
+    table = pa.Table.from_batches([rows]) if isinstance(rows, pa.RecordBatch) else rows
     column = table["embedding"].combine_chunks()
     if isinstance(column, pa.ChunkedArray):
         column = pa.concat_arrays(column.chunks) if column.num_chunks else None

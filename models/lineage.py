@@ -1,13 +1,16 @@
 """One lineage of versions: restore, replay, step, gate, commit. No TensorFlow itself.
 
 For version k, in this order: batch k is in the log → the trainer steps → its
-predictions, vectors, serving folder and checkpoint are written (those that are
-due) → the manifest → CURRENT. A crash between any two leaves version k without
-a manifest: the next start restores the newest checkpoint that has one, trains
-the log forward and makes version k again, the same to the byte.
+serving folder, predictions and checkpoint are written (those that are due) →
+its vectors reach the sinks → the manifest → CURRENT. A crash between any two
+leaves version k without a manifest: the next start restores the newest
+checkpoint that has one, trains the log forward and makes version k again, the
+same to the byte. While there is more to train on, a few versions go through the
+last three together: the disk is waited for once.
 """
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +18,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from msgspec.structs import replace
 
 from models import gate
 from models.canonical import chain
@@ -94,22 +98,29 @@ class Lineage:
         start: the last batch of the runs before; this one's begin after it.
         last: the last batch of this run.
         predictions: folder for what was predicted before training.
+        monotonic: counts seconds.
+        group_s: while the log has more, versions are put on disk together,
+            at most so many seconds after the first.
     """
 
     store: Store
     trainers: TrainerFactory
-    publish: Sequence[Callable[[Publication], None]]
+    publish: Sequence[Callable[[Sequence[Publication]], None]]
     keep: Keep
     clock: Callable[[], int]
     start: int
     last: int
     predictions: Path | None = None
+    monotonic: Callable[[], float] = time.monotonic
+    group_s: float = 0.5
 
     def __post_init__(self) -> None:
         """What changes from step to step."""
         self._files = PredictionFiles(self.predictions, self.start) if self.predictions else None
         self._parent: Manifest | None = None
         self._warned = False
+        self._waiting: list[tuple[Manifest, Publication | None]] = []
+        self._committed_at = self.monotonic()
 
     def run(self) -> Iterator[Manifest]:
         """Train forward to `last`; yield the manifest of each step, replayed or new.
@@ -122,7 +133,6 @@ class Lineage:
             JobError: a step failed; the message names the batch.
         """
         known = self.store.versions()
-        done = set(known)
         self._heal(known)
         base = self._base(self._files.covered() if self._files else self.last)
         if base >= self.last:
@@ -132,20 +142,21 @@ class Lineage:
             self._files.truncate(base)
         self._trainer = self._restored(base)
         self._parent = self._newest_served(base)
-        for number in range(base + 1, self.last + 1):
-            manifest = self._replay(number) if number in done else self._advance(number)
-            if manifest.gate.served:
-                self._parent = manifest
-            if self._files and manifest.checkpoint:
-                self._files.flush(number)
-            yield manifest
+        done = set(known)
+        try:
+            for number in range(base + 1, self.last + 1):
+                yield self._replay(number) if number in done else self._advance(number)
+        except Exception:
+            self._commit()  # what was trained well before it is worth keeping
+            raise
+        self._commit()
 
     # -- the past --------------------------------------------------------------
 
     def _heal(self, known: list[int]) -> None:
         """Serve the newest version if a crash came between its manifest and CURRENT."""
         newest = self._newest_served(known[-1] if known else 0)
-        if newest and newest.version > self.start and newest.parent == self.store.current():
+        if newest and newest.version > max(self.start, self.store.current() or 0):
             self.store.serve(newest.version)
 
     def _base(self, limit: int) -> int:
@@ -177,8 +188,11 @@ class Lineage:
             step = self._step(self._trainer, number, batch)
             if self._digest(told, step) != manifest.digest:
                 self._warn(number)
+            self._parent = manifest
         elif self._files and self._files.wants(number):
             self._step(self._rebuilt(number - 1), number, batch)
+        if self._files and manifest.checkpoint:
+            self._files.flush(number)
         return manifest
 
     def _rebuilt(self, version: int) -> Trainer:
@@ -209,9 +223,13 @@ class Lineage:
         snapshot = self._trainer.snapshot(number) if snapshot_due else None
         verdict = gate.judge(step.metrics, step.delta, snapshot=snapshot)
         if verdict.served:
-            self._publish(Publication(number, step.delta, snapshot))
+            published = Publication(number, step.delta, snapshot)
+            if snapshot is not None:
+                self.store.put_serving(number, self._trainer.serving)
         else:
+            published = None
             _log.warning("version %d is refused: %s", number, "; ".join(verdict.reasons))
+            self._commit()
             self._trainer = self._rebuilt(number - 1)
         checkpoint_due = self._due(number, self.keep.checkpoint_every)
         if checkpoint_due:
@@ -229,10 +247,16 @@ class Lineage:
             snapshot=number if snapshot_due and verdict.served else earlier,
             checkpoint=checkpoint_due,
             created_at=utc_ms(begun),
-            published_at=utc_ms(self.clock()) if verdict.served else None,
+            published_at=None,
             seconds=(self.clock() - begun) / 1_000,
         )
-        self._commit(manifest)
+        self._waiting.append((manifest, published))
+        self._parent = manifest if verdict.served else parent
+        full_copy = checkpoint_due or snapshot_due
+        if full_copy or self.monotonic() - self._committed_at >= self.group_s:
+            self._commit()
+        if full_copy:
+            prune(self.store, self.keep, {self.start})
         return manifest
 
     def _due(self, number: int, every: int) -> bool:
@@ -258,23 +282,26 @@ class Lineage:
         before = self._parent.digest if self._parent else GENESIS
         return chain(before, batch_sha256, step.delta) if step else before
 
-    def _publish(self, publication: Publication) -> None:
-        for sink in self.publish:
-            sink(publication)
-        if publication.snapshot is not None:
-            self.store.put_serving(publication.version, self._trainer.serving)
-
     def _save(self, number: int) -> None:
         self.store.put_checkpoint(number, self._trainer.save)
         if self._files:
             self._files.flush(number)
 
-    def _commit(self, manifest: Manifest) -> None:
-        self.store.put_manifest(manifest)
-        if manifest.gate.served:
-            self.store.serve(manifest.version)
-        if manifest.checkpoint or manifest.snapshot == manifest.version:
-            prune(self.store, self.keep, {self.start})
+    def _commit(self) -> None:
+        """Show the versions that wait to the sinks, put them on record, serve the newest."""
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return
+        group = [published for _, published in waiting if published]
+        for sink in self.publish:
+            sink(group)
+        now = utc_ms(self.clock())
+        self.store.put_manifests(
+            [replace(m, published_at=now) if m.gate.served else m for m, _ in waiting]
+        )
+        if group:
+            self.store.serve(group[-1].version)
+        self._committed_at = self.monotonic()
 
 
 def _manifest(batch: pa.RecordBatch, **fields: Any) -> Manifest:

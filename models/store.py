@@ -22,11 +22,12 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import filelock
 import msgspec
@@ -182,22 +183,23 @@ class Store:
         """Number of the newest logged batch; 0 when there is none."""
         return max(self._numbers("batches"), default=0)
 
-    def log_batch(self, number: int, data: bytes) -> str:
-        """Log micro-batch `number` (an Arrow IPC file) unless it is there; its SHA-256.
+    def log_batches(self, batches: Sequence[tuple[int, bytes]]) -> None:
+        """Log micro-batches (number, Arrow IPC file), but for those that are there.
 
         Raises:
-            StoreError: another batch is logged under that number.
+            StoreError: another batch is logged under a number.
         """
-        told = hashlib.sha256(data).hexdigest()
-        path = self.batch_path(number)
-        if not path.exists():
-            durable.write_bytes(path, data)
-        elif path.read_bytes() != data:
-            raise StoreError(
-                f"micro-batch {number} in {self.root} was cut from other events: an interrupted "
-                "run goes on with the --events it began with; give those again"
-            )
-        return told
+        new = []
+        for number, data in batches:
+            path = self.batch_path(number)
+            if not path.exists():
+                new.append((path, partial(_put, data)))
+            elif path.read_bytes() != data:
+                raise StoreError(
+                    f"micro-batch {number} in {self.root} was cut from other events: an "
+                    "interrupted run goes on with the --events it began with; give those again"
+                )
+        durable.write_files(new)
 
     def read_batch(self, number: int) -> tuple[pa.RecordBatch, str]:
         """Micro-batch `number` and the SHA-256 (hex) of its file.
@@ -236,10 +238,12 @@ class Store:
             raise StoreError(f"store {self.root} has no version {version}: {span}") from None
         return Manifest.decode(data, str(path))
 
-    def put_manifest(self, manifest: Manifest) -> None:
-        """Commit a version: from now on it exists."""
-        path = self.root / "versions" / f"{manifest.version:06d}.json"
-        durable.write_bytes(path, manifest.encode())
+    def put_manifests(self, manifests: Sequence[Manifest]) -> None:
+        """Commit versions, in order: from now on they exist."""
+        folder = self.root / "versions"
+        durable.write_files(
+            [(folder / f"{m.version:06d}.json", partial(_put, m.encode())) for m in manifests]
+        )
 
     def current(self) -> int | None:
         """The version that is served; None before the first.
@@ -321,6 +325,10 @@ class Store:
         names = (name for name in self._entries(folder) if name.startswith(prefix))
         found = (_NUMBERED.fullmatch(name) for name in names)
         return sorted(int(match[1]) for match in found if match)
+
+
+def _put(data: bytes, file: BinaryIO) -> None:
+    file.write(data)
 
 
 def _json(value: dict[str, Any]) -> bytes:

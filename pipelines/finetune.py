@@ -113,7 +113,7 @@ class FineTune:
     store: Store
     model: ModelConfig
     keep: Keep
-    sinks: Sequence[Callable[[Publication], None]]
+    sinks: Sequence[Callable[[Sequence[Publication]], None]]
     predictions: Path | None = None
     clock: Callable[[], int] = wall_clock_ms
     trainer: str = TRAINER

@@ -34,6 +34,9 @@ __all__ = [
     "spans",
 ]
 
+_GROUP = 64
+"""Batches that are put on disk together."""
+
 
 @dataclass(frozen=True)
 class Pending:
@@ -208,10 +211,14 @@ class LogBatches:
                 f"{self.store.root} holds micro-batches up to {self.store.last_batch()}, these "
                 f"events end at {last}: an interrupted run goes on with the --events it began with"
             )
-        for number, indices in enumerate(batches, self._start + 1):
-            batch = rows.take(indices).materialise(self._history)
-            self.store.log_batch(number, to_ipc(canonical(batch)))
+        numbered = list(enumerate(batches, self._start + 1))
+        for at in range(0, len(numbered), _GROUP):
+            group = numbered[at : at + _GROUP]
+            self.store.log_batches([(number, self._file(rows, of)) for number, of in group])
         return self._start, last
+
+    def _file(self, rows: FeatureRows, indices: NDArray[np.int64]) -> bytes:
+        return to_ipc(canonical(rows.take(indices).materialise(self._history)))
 
 
 class _Log(beam.DoFn):

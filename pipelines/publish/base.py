@@ -1,5 +1,6 @@
 """What a sink has to do."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from models.lineage import Publication
@@ -14,10 +15,11 @@ class Sink(Protocol):
     called, and holds none before.
     """
 
-    def publish(self, publication: Publication) -> None:
-        """Make a version's vectors visible; return once they are.
+    def publish(self, group: Sequence[Publication]) -> None:
+        """Make the vectors of consecutive versions visible; return once they are.
 
-        Called before the version is committed, and again with the same version
-        after a crash in between: a version that is not newer than what the sink
-        holds changes nothing. An error ends the run; the same command tries again.
+        A group is one version, or several while the job catches up. Called
+        before they are committed, and again with the same versions after a
+        crash in between: a version that is not newer than what the sink holds
+        changes nothing. An error ends the run; the same command tries again.
         """

@@ -1,6 +1,9 @@
 """Vectors as Parquet files in the store: a delta each version, a snapshot now and then."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import pyarrow as pa
 
 from models.embeddings import write_embeddings
 from models.lineage import Publication
@@ -18,8 +21,11 @@ class FileSink:
 
     store: Store
 
-    def publish(self, publication: Publication) -> None:
-        """Write the version's files; the same version again writes the same files."""
-        if publication.snapshot is not None:
-            write_embeddings(self.store, "snapshot", publication.version, publication.snapshot)
-        write_embeddings(self.store, "delta", publication.version, publication.delta)
+    def publish(self, group: Sequence[Publication]) -> None:
+        """Write the versions' files; the same version again writes the same files."""
+        files: list[tuple[str, int, pa.Table | pa.RecordBatch]] = []
+        for one in group:
+            if one.snapshot is not None:
+                files.append(("snapshot", one.version, one.snapshot))
+            files.append(("delta", one.version, one.delta))
+        write_embeddings(self.store, files)
