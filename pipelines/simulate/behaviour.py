@@ -190,7 +190,7 @@ class Behaviour:
         kept = np.where(kept.sum(axis=1, keepdims=True) > 1e-12, kept, inside * shelf.open)
         cum = np.cumsum(kept, axis=1)
         item = self._draw(cum, shelf)
-        for _ in range(3):
+        for _ in range(5):
             again = self._memory.had(s.user[at], item)
             item[again] = self._draw(cum[again], shelf)
         return item
@@ -290,17 +290,18 @@ class Behaviour:
         """Likes, dislikes, shares, ratings, and the way from cart to purchase."""
         rng, n, affinity = self._rng, len(at), common["affinity"]
         u = rng.random((6, n))
-        during = start + (dwell * rng.uniform(0.4, 1.0, n)).astype(np.int64)
+        # Soon: nearly all of what an item calls forth falls into one window of a minute.
+        during = start + np.minimum(dwell * 0.5, rng.uniform(300, 5_000, n)).astype(np.int64)
         stars = np.round(2 * np.clip(3.2 + 0.7 * affinity + rng.normal(0, 0.6, n), 0.5, 5)) / 2
         price = self._items.price[item]
         cart = (price > 0) & (u[4] < 0.3 * _sigmoid(affinity))
-        in_cart = start + dwell + 300
-        paid = in_cart + 5_000 + (60_000 * np.exp(rng.normal(0, 0.8, n))).astype(np.int64)
+        in_cart = during + 300
+        paid = in_cart + (6_000 * np.exp(rng.normal(0, 1.0, n))).astype(np.int64)
         happened = [
             ("like", u[0] < 0.2 * _sigmoid(1.5 * affinity - 1), during, None),
             ("dislike", u[1] < 0.15 * _sigmoid(-1.5 * affinity - 1), during + 1, None),
             ("share", u[2] < 0.05 * _sigmoid(affinity - 1), during + 2, None),
-            ("rating", u[3] < 0.06, start + dwell + 100, stars),
+            ("rating", u[3] < 0.06, during + 100, stars),
             ("cart", cart, in_cart, None),
             ("purchase", cart & (u[5] < 0.5), paid, price),
         ]
