@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,20 +14,17 @@ import pyarrow.parquet as pq
 from models.embeddings import Keep
 from models.store import Store
 from pipelines import ledger
-from pipelines.batches import concat
-from pipelines.config import FeatureConfig, JobConfig
+from pipelines.config import JobConfig
 from pipelines.dead import KeepDeadLetters
+from pipelines.dedupe import FindRepeats
 from pipelines.failures import explain
-from pipelines.features import compute
+from pipelines.featurize import Featurize
 from pipelines.finetune import TRAINER, FineTune, FineTuneModel
-from pipelines.hashing import hash_strings
 from pipelines.metrics import counters
 from pipelines.microbatch import LogBatches, MicroBatch
 from pipelines.options import pipeline_options
 from pipelines.publish import FileSink
 from pipelines.read import ReadEvents, check_sources
-from pipelines.schema import EVENTS
-from pipelines.shards import Spread
 from pipelines.validate import Validate
 
 __all__ = ["RunRequest", "build", "run_job"]
@@ -53,16 +50,19 @@ class RunRequest:
 
 def build(pipeline: beam.Pipeline, request: RunRequest, store: Store, start: int) -> None:
     """Lay out the job; `start` is the last batch of the runs before."""
-    config = request.config
-    log = LogBatches(store, config.batch, config.features.history, start)
+    config, features = request.config, request.config.features
+    log = LogBatches(store, config.batch, features.history, start)
     parsed = (
         pipeline
         | "Read" >> ReadEvents(sources=request.events)
         | "Validate" >> Validate(now_ms=request.now_ms)
     )
+    lost = parsed.valid | "Deduplicate" >> FindRepeats(
+        horizon_ms=features.dedupe_horizon, shards=features.shards
+    )
     _ = (
         parsed.valid
-        | "Featurize" >> Featurize(config=config.features)
+        | "Featurize" >> Featurize(config=features, lost=lost)
         | "MicroBatch" >> MicroBatch(log=log)
         | "FineTune" >> FineTuneModel(job=_fine_tune(request, store))
     )
@@ -123,29 +123,3 @@ def _fine_tune(request: RunRequest, store: Store) -> FineTune:
 
 def _catalogue(path: str | None) -> pa.Table | None:
     return pq.read_table(path) if path else None
-
-
-@dataclass(eq=False, kw_only=True)
-class Featurize(beam.PTransform):
-    """Stands in until the stage of that name is there: no state, no deduplication."""
-
-    config: FeatureConfig
-
-    def expand(self, events: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[bytes]:
-        """By user."""
-        return (
-            events
-            | beam.ParDo(Spread(_users, self.config.shards, EVENTS)).with_output_types(
-                tuple[int, pa.RecordBatch]
-            )
-            | beam.GroupByKey()
-            | beam.Map(_compute, self.config).with_output_types(bytes)
-        )
-
-
-def _users(batch: pa.RecordBatch) -> Any:
-    return hash_strings(batch.column("user_id"))
-
-
-def _compute(shard: tuple[int, Iterable[pa.RecordBatch]], config: FeatureConfig) -> bytes:
-    return compute(concat(shard[1], EVENTS), config).to_bytes()

@@ -20,7 +20,6 @@ from models.canonical import canonical, to_ipc
 from models.store import Store
 from pipelines.config import BatchConfig
 from pipelines.errors import StoreError
-from pipelines.metrics import count
 from pipelines.rows import FeatureRows
 
 __all__ = [
@@ -227,12 +226,11 @@ class _Log(beam.DoFn):
     def __init__(self, log: LogBatches) -> None:
         self._log = log
 
-    def process(self, keyed: tuple[int, Iterable[bytes]]) -> Iterator[tuple[int, int]]:
-        parts = [FeatureRows.from_bytes(data) for data in keyed[1]]
-        rows = FeatureRows.concat([part for part in parts if len(part)] or parts[:1])
-        count("rows", len(rows))
-        if not len(rows):
+    def process(self, keyed: tuple[int, Iterable[FeatureRows]]) -> Iterator[tuple[int, int]]:
+        parts = [part for part in keyed[1] if len(part)]
+        if not parts:
             return
+        rows = FeatureRows.concat(parts)
         with self._log.store.lock("writer"):
             span = self._log(rows)
         yield span
@@ -240,18 +238,24 @@ class _Log(beam.DoFn):
 
 @dataclass(eq=False, kw_only=True)
 class MicroBatch(beam.PTransform):
-    """Feature rows of all shards (`FeatureRows.to_bytes`) → the span of the log they became.
+    """(shard, feature rows) → the span of the log that they became.
 
     Nothing comes out where there are no rows.
     """
 
     log: LogBatches
 
-    def expand(self, rows: beam.PCollection[bytes]) -> beam.PCollection[tuple[int, int]]:
+    def expand(
+        self, rows: beam.PCollection[tuple[int, FeatureRows]]
+    ) -> beam.PCollection[tuple[int, int]]:
         """One key: batches are cut over all users."""
         return (
             rows
-            | "OneKey" >> beam.Map(lambda data: (0, data)).with_output_types(tuple[int, bytes])
+            | "OneKey" >> beam.Map(_one_key).with_output_types(tuple[int, FeatureRows])
             | "Gather" >> beam.GroupByKey()
             | "Log" >> beam.ParDo(_Log(self.log)).with_output_types(tuple[int, int])
         )
+
+
+def _one_key(shard: tuple[int, FeatureRows]) -> tuple[int, FeatureRows]:
+    return 0, shard[1]
