@@ -9,7 +9,6 @@ from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from models.embeddings import Keep
 from models.store import Store
@@ -22,9 +21,10 @@ from pipelines.featurize import Featurize
 from pipelines.finetune import TRAINER, FineTune, FineTuneModel
 from pipelines.metrics import counters
 from pipelines.microbatch import LogBatches, MicroBatch
-from pipelines.options import pipeline_options
+from pipelines.options import TrainerOptions, pipeline_options
 from pipelines.publish import FileSink
 from pipelines.read import ReadEvents, check_sources
+from pipelines.read.catalog import Catalogue, read_items, read_users
 from pipelines.validate import Validate
 
 __all__ = ["RunRequest", "build", "run_job"]
@@ -52,6 +52,7 @@ def build(pipeline: beam.Pipeline, request: RunRequest, store: Store, start: int
     """Lay out the job; `start` is the last batch of the runs before."""
     config, features = request.config, request.config.features
     log = LogBatches(store, config.batch, features.history, start)
+    hints = pipeline.options.view_as(TrainerOptions).hints()
     parsed = (
         pipeline
         | "Read" >> ReadEvents(sources=request.events)
@@ -64,7 +65,7 @@ def build(pipeline: beam.Pipeline, request: RunRequest, store: Store, start: int
         parsed.valid
         | "Featurize" >> Featurize(config=features, lost=lost)
         | "MicroBatch" >> MicroBatch(log=log)
-        | "FineTune" >> FineTuneModel(job=_fine_tune(request, store))
+        | "FineTune" >> FineTuneModel(job=_fine_tune(request, store), resource_hints=hints)
     )
     _ = parsed.dead | "DeadLetters" >> KeepDeadLetters(folder=store.root / "dead_letters")
 
@@ -86,7 +87,7 @@ def run_job(request: RunRequest) -> dict[str, Any]:
 def _run(request: RunRequest) -> dict[str, Any]:
     begun = request.monotonic()
     check_sources(request.events)
-    items, users = _catalogue(request.items), _catalogue(request.users)
+    items, users = _read(read_items, request.items), _read(read_users, request.users)
     store = Store(request.store)
     with ledger.held(store, request.config):
         ledger.put_catalogue(store, "items", items)
@@ -111,9 +112,10 @@ def _execute(request: RunRequest, store: Store, start: int) -> dict[str, int]:
 
 
 def _fine_tune(request: RunRequest, store: Store) -> FineTune:
+    overlap = request.config.features.window.overlap  # an event is in so many rows
     return FineTune(
         store=store,
-        model=request.config.model,
+        model=request.config.model.model_copy(update={"overlap": overlap}),
         keep=Keep(**request.config.store.model_dump()),
         sinks=[FileSink(store).publish],
         predictions=request.predictions,
@@ -121,5 +123,10 @@ def _fine_tune(request: RunRequest, store: Store) -> FineTune:
     )
 
 
-def _catalogue(path: str | None) -> pa.Table | None:
-    return pq.read_table(path) if path else None
+def _read(reader: Callable[[str], Catalogue], source: str | None) -> pa.Table | None:
+    if source is None:
+        return None
+    found = reader(source)
+    if found.skipped:
+        _log.warning("%d rows of %s cannot be used: %s", found.skipped, source, found.example)
+    return found.table

@@ -88,7 +88,7 @@ def summary(store: Store, counted: dict[str, int]) -> dict[str, Any]:
         "versions": len(versions),
         "served": served,
         "read": counted.get("read", 0),
-        "valid": counted.get("valid", 0),
+        "valid": counted.get("valid", 0) - counted.get("duplicates", 0),
         "rows": rows,
         "dead": {
             reason: counted[f"dead_{reason}"]

@@ -8,10 +8,32 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 
 from pipelines.errors import RequestError
 
-__all__ = ["LOCAL_RUNNERS", "check_beam_args", "is_local", "pipeline_options"]
+__all__ = ["LOCAL_RUNNERS", "TrainerOptions", "check_beam_args", "is_local", "pipeline_options"]
 
 LOCAL_RUNNERS = frozenset({"directrunner", "fnapirunner", "inprocess", "bundlebaseddirectrunner"})
 """Runners whose options Python knows completely; others bring options of their own."""
+
+
+class TrainerOptions(PipelineOptions):
+    """What the worker that trains should have, on runners that give it one of its own."""
+
+    @classmethod
+    def _add_argparse_args(
+        cls, parser: "beam.options.pipeline_options._BeamArgumentParser"
+    ) -> None:
+        parser.add_argument(
+            "--trainer_accelerator",
+            help="Beam's accelerator hint of the step that trains, such as "
+            "type:nvidia-tesla-t4;count:1;install-nvidia-driver",
+        )
+        parser.add_argument(
+            "--trainer_min_ram", help="memory of the worker that trains, such as 8GB"
+        )
+
+    def hints(self) -> dict[str, str]:
+        """Those that were given, as `with_resource_hints` takes them."""
+        asked = {"accelerator": self.trainer_accelerator, "min_ram": self.trainer_min_ram}
+        return {name: value for name, value in asked.items() if value}
 
 
 _IN_PROCESS = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"

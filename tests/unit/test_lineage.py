@@ -11,13 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fake_trainer import FakeTrainer
+from leftovers import contents
 from rows import feature_rows
 
 from models import durable
 from models.embeddings import Keep, lineage, read_embeddings
 from models.errors import JobError, StoreError
 from models.lineage import Lineage
-from models.manifest import WALL_CLOCK_FIELDS
 from models.store import GENESIS, Store
 from pipelines.config import BatchConfig
 from pipelines.microbatch import LogBatches
@@ -64,22 +64,6 @@ def train(store: Store, last: int, *, start: int = 0, predictions=None, group_s=
         group_s=group_s,
     )
     return list(job.run())
-
-
-def contents(*folders: Path) -> dict[str, object]:
-    """Every file by name; of manifests what must be the same in two runs, of Parquet the rows."""
-    found: dict[str, object] = {}
-    for folder in folders:
-        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-            name = str(path.relative_to(folder.parent))
-            if path.parent.name == "versions":
-                told = json.loads(path.read_bytes())
-                found[name] = {k: v for k, v in told.items() if k not in WALL_CLOCK_FIELDS}
-            elif path.suffix == ".parquet":
-                found[name] = pq.read_table(path).to_pylist()
-            else:
-                found[name] = path.read_bytes()
-    return found
 
 
 class Killed(BaseException):
