@@ -13,7 +13,7 @@ confidence that a feature row with the expected feedback would have.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -62,6 +62,7 @@ class Recommendation:
     heads: dict[str, float] | None  # click, like, purchase, dwell (s), rating
     seen: bool
     because: str | None  # the id of the recent item nearest to it
+    because_title: str | None = None
 
 
 @dataclass(frozen=True)
@@ -276,10 +277,13 @@ def _why(served: Served, *, known: bool, segments: tuple[str, ...], short: int) 
 
 
 def _titled(served: Served, found: list[Recommendation]) -> tuple[Recommendation, ...]:
-    titles = served.catalogue.titles([item.item_id for item in found])
+    near = [item.because or "" for item in found]
+    titles = served.catalogue.titles([item.item_id for item in found] + near)
     return tuple(
-        Recommendation(**{**asdict(item), "title": title})
-        for item, title in zip(found, titles, strict=True)
+        replace(item, title=title, because_title=near_title)
+        for item, title, near_title in zip(
+            found, titles[: len(found)], titles[len(found) :], strict=True
+        )
     )
 
 

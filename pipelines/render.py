@@ -25,6 +25,7 @@ __all__ = [
 
 _ARMS = {"model": "model", "popularity": "popul.", "transitions": "trans."}
 _MEASURES = {"recall@20": "recall\n@20", "ndcg@20": "NDCG\n@20"}
+_HEADS = {"click": "click", "like": "like", "purchase": "buy", "dwell": "dwell s"}
 _LEGEND = (
     "* is served. Predicted before training on the rows, by the model, by decayed popularity "
     "(popul.) and by last-item transitions (trans.); both baselines tuned as they go."
@@ -38,29 +39,28 @@ def text_of(content: RenderableType, width: int | None = None) -> str:
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
-def answer_table(answer: Answer) -> RenderableType:
-    """Recommendations with title and reason, the source below."""
+def answer_table(answer: Answer, *, explain: bool = False) -> RenderableType:
+    """Recommendations, the source below; with `explain` what the heads expect of each."""
     table = Table(title=f"for {answer.user_id}", title_justify="left", box=None, pad_edge=False)
     table.add_column("#", justify="right")
     table.add_column("item", no_wrap=True)
-    titled = any(item.title for item in answer.items)
-    if titled:
-        table.add_column("title", ratio=1)
+    table.add_column("title", ratio=3)
     table.add_column("score", justify="right")
     modelled = answer.source == "model"
-    for name in ("click", "like", "buy", "dwell s") if modelled else ():
+    for name in _HEADS.values() if modelled and explain else ():
         table.add_column(name, justify="right")
     if modelled:
-        table.add_column("near your", no_wrap=True)
+        table.add_column("near your", ratio=2, no_wrap=True)
     for item in answer.items:
-        heads = item.heads or {}
-        figures = [
-            *(f"{heads[name]:.2f}" for name in ("click", "like", "purchase") if name in heads),
-            *(f"{heads[name]:.0f}" for name in ("dwell",) if name in heads),
+        heads = [f"{(item.heads or {}).get(name, 0.0):.2f}" for name in _HEADS]
+        row = [
+            str(item.rank),
+            item.item_id,
+            item.title or "",
+            f"{item.score:.3f}",
+            *(heads if modelled and explain else ()),
+            *([item.because_title or item.because or ""] if modelled else ()),
         ]
-        title = [item.title or ""] if titled else []
-        near = [item.because or ""] if modelled else []
-        row = [str(item.rank), item.item_id, *title, f"{item.score:.3f}", *figures, *near]
         table.add_row(*map(Text, row))
     return Group(table, Text(answer.why, style="dim"))
 
@@ -105,9 +105,9 @@ def _figure(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def show_answer(answer: Answer) -> str:
+def show_answer(answer: Answer, *, explain: bool = False) -> str:
     """`answer_table` as text."""
-    return text_of(answer_table(answer))
+    return text_of(answer_table(answer, explain=explain))
 
 
 def show_versions(rows: Sequence[dict[str, Any]]) -> str:

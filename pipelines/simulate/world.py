@@ -156,10 +156,12 @@ def _series_names(
     about = np.zeros(count, dtype=np.int64)
     about[series[series >= 0]] = topic[series >= 0]
     word = rng.random(count)
-    return tuple(
-        f"{PLACES[i % len(PLACES)]} {_pick(VOCABULARY[about[i]], word[i])} {i // len(PLACES) + 1}"
-        for i in range(count)
-    )
+    names = []
+    for i in range(count):
+        place, again = PLACES[i % len(PLACES)], i // len(PLACES)
+        name = f"{place} {_pick(VOCABULARY[about[i]], word[i])}"
+        names.append(f"{name} {again + 1}" if again else name)
+    return tuple(names)
 
 
 def _pick(words: tuple[str, ...], u: float) -> str:
@@ -206,7 +208,7 @@ def item_table(items: Catalogue, rng: np.random.Generator) -> pa.Table:
 def _title(items: Catalogue, i: int, own: list[str]) -> str:
     if items.series[i] >= 0:
         return f"{items.series_name[items.series[i]]}, episode {items.episode[i]}: {own[0]}"
-    return f"{own[0]} {own[1]} {own[2]}".capitalize()
+    return " ".join(list(dict.fromkeys(own))[:3]).capitalize()
 
 
 def make_population(spec: SimulationSpec, rng: np.random.Generator) -> Population:
