@@ -16,7 +16,7 @@ from models.errors import RilletError
 from pipelines.cli.jobs import features, run
 from pipelines.cli.queries import export, recommend, versions
 from pipelines.cli.services import local
-from pipelines.cli.simulator import simulate
+from pipelines.cli.simulator import demo, simulate
 
 __all__ = ["cli", "main"]
 
@@ -52,7 +52,7 @@ def _set_up_logging(*, quiet: bool, debug: bool) -> None:
     logging.getLogger("rillet").setLevel(level)
 
 
-for _command in (simulate, features, run, recommend, versions, export, local):
+for _command in (simulate, features, run, recommend, versions, export, local, demo):
     cli.add_command(_command)
 
 

@@ -1,4 +1,4 @@
-"""`rillet simulate`."""
+"""A stream to play with: `simulate` and `demo`."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ import click
 
 from pipelines.cli.common import FOLDER, echo_json, json_option
 
-__all__ = ["simulate"]
+__all__ = ["demo", "simulate"]
 
 
 @click.command()
@@ -43,3 +43,17 @@ def simulate(out: Path, drift: str, as_json: bool, **knobs: Any) -> None:
         echo_json(summary)
     else:
         click.echo(f"{out}: " + ", ".join(f"{k} {v}" for k, v in summary.items()))
+
+
+@click.command()
+@click.option(
+    "--out", type=FOLDER, default=Path("demo-out"), show_default=True, help="Folder for it all."
+)
+def demo(out: Path) -> None:
+    """Show the whole loop: simulate, run, list the versions, recommend.
+
+    Takes a few minutes. A second call shows what the first one made.
+    """
+    from pipelines.demo import run_demo
+
+    run_demo(out)
