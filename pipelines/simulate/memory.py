@@ -12,6 +12,7 @@ Ints = NDArray[np.int64]
 
 _RING = 64  # items a user has lately had and does not take up again
 _SLOTS = 3  # series a user follows at the same time
+_PULL = np.array([0.4, 1.0, 1.0])  # of a slot: rather another series than the last one again
 _REST = np.array([[1, 2], [0, 2], [0, 1]])  # the other slots
 
 
@@ -51,8 +52,7 @@ class Memory:
         """The episode each user would go on with, among the first `out` items; −1: none."""
         nexts = self._next[users]
         open_ = (nexts >= 0) & (nexts < out)
-        # Any of them: so the last item does not say which one.
-        key = np.where(open_, rng.random(nexts.shape), -1.0)
+        key = np.where(open_, _PULL * rng.random(nexts.shape), -1.0)
         chosen = nexts[np.arange(len(users)), key.argmax(axis=1)]
         return np.where(open_.any(axis=1), chosen, -1)
 

@@ -149,22 +149,15 @@ def make_store(root: Path, *, click_weight: float = 0.0, catalogue: bool = True)
     root.mkdir()
     store.create({})
     snapshot = {name: ITEM_VECTORS[name] for name in SERVING_ITEMS}
+    users = embeddings(USER_VECTORS, "user")
+    added = embeddings({"new": ITEM_VECTORS["new"]}, "item")
+    removed = embeddings({"gone": ITEM_VECTORS["gone"]}, "item", deleted=True)
     write_embeddings(
         store,
-        "snapshot",
-        1,
-        pa.concat_tables([embeddings(snapshot, "item"), embeddings(USER_VECTORS, "user")]),
-    )
-    write_embeddings(
-        store,
-        "delta",
-        2,
-        pa.concat_tables(
-            [
-                embeddings({"new": ITEM_VECTORS["new"]}, "item"),
-                embeddings({"gone": ITEM_VECTORS["gone"]}, "item", deleted=True),
-            ]
-        ),
+        [
+            ("snapshot", 1, pa.concat_tables([embeddings(snapshot, "item"), users])),
+            ("delta", 2, pa.concat_tables([added, removed])),
+        ],
     )
     store.put_serving(1, lambda folder: write_serving(folder, click_weight))
     store.put_manifest(manifest(1))
