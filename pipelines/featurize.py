@@ -32,6 +32,10 @@ class FeatureRowsCoder(beam.coders.Coder):
         """Bytes → rows."""
         return FeatureRows.from_bytes(encoded)
 
+    def estimate_size(self, value: FeatureRows) -> int:
+        """Bytes of the columns; without this, Beam encodes samples just to measure them."""
+        return int(value.rows.nbytes + value.timeline.nbytes)
+
     def is_deterministic(self) -> bool:
         """Equal rows may differ in bytes (padding, dictionaries): never a key."""
         return False
