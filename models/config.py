@@ -96,6 +96,9 @@ class ModelConfig(Section):
     key_pairs_limit: int = Field(
         2**17, ge=16, le=2**28, description="pairs (attribute or context value, item) counted"
     )
+    refresh_turns: int = Field(
+        16, ge=1, le=10_000, description="micro-batches in which every item's vector is renewed"
+    )
     delta_limit: int = Field(
         4_096, ge=0, description="items beside those of the batch whose faded counts are published"
     )

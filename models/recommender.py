@@ -1,4 +1,4 @@
-"""The retrieval + ranking model: a `tfrs.Model` over vectors of tables that grow.
+"""The retrieval + ranking model: a `tfrs.Model` over tables that grow.
 
 The score of an item for a user is one inner product,
 `[u, 1, w] · [v, b, F] = u·v + b(F) + w·F`, so any vector index can serve it.
@@ -23,12 +23,19 @@ __all__ = ["CLOCK", "Recommender", "retrieval_loss"]
 CLOCK = 3
 """Numbers of the moment: sine and cosine of the hour, ln of the time since the last event."""
 
+_USER_INTS = ("rows", "past", "types", "ages", "attributes", "context")
 Inputs = dict[str, Any]
+Floats = NDArray[np.float32]
 
 
 def retrieval_loss(
-    positive: Any, negative: Any, correction: Any, masked: Any, wanted: Any, disliked: Any
-) -> Any:
+    positive: Tensor,
+    negative: Tensor,
+    correction: Tensor,
+    masked: Tensor,
+    wanted: Tensor,
+    disliked: Tensor,
+) -> Tensor:
     """Sampled softmax, as a logistic loss on each row's margin over its negatives.
 
     With z = positive − logsumexp(negative + correction), the row's own softmax
@@ -39,17 +46,20 @@ def retrieval_loss(
     Args:
         positive: `[b]` scores of the rows' own items, uncorrected.
         negative: `[b, k]` scores.
-        correction: `[k]` −ln P(included).
+        correction: `[k]` −ln P(included); about −1e9 on padding.
         masked: `[b, k]` bool: accidental hits and items that the user has had.
         wanted: `[b]` weights of positives.
         disliked: `[b]` weights of dislikes.
 
     Returns:
-        `[b]` float32 weighted losses.
+        `[b]` float32 weighted losses; 0 where nothing is left to compete with.
     """
     others = tf.where(masked, -1e9, negative + correction[None, :])
+    alone = tf.reduce_max(others, axis=1) < -1e8
     z = positive - tf.reduce_logsumexp(others, axis=1)
-    return wanted * tf.nn.softplus(-z) + disliked * tf.nn.softplus(z)
+    z = tf.where(alone, 0.0, z)
+    loss = wanted * tf.nn.softplus(-z) + disliked * tf.nn.softplus(z)
+    return tf.where(alone, 0.0, loss)
 
 
 class Recommender(tfrs.Model):
@@ -66,16 +76,16 @@ class Recommender(tfrs.Model):
         super().__init__()
         self.config = config
         self._stats = stats
-        kwargs = {"rate": config.table_rate, "accumulator": config.table_accumulator}
+        rates = {"rate": config.table_rate, "accumulator": config.table_accumulator}
+        sizes = {
+            "user": users,
+            "item": items,
+            "history": items,
+            "word": config.text_buckets,
+            "attribute": config.attribute_buckets,
+        }
         self.tables = {
-            name: Table(rows, config.dim, name=name, **kwargs)
-            for name, rows in (
-                ("user", users),
-                ("item", items),
-                ("history", items),
-                ("word", config.text_buckets),
-                ("attribute", config.attribute_buckets),
-            )
+            name: Table(rows, config.dim, name=name, **rates) for name, rows in sizes.items()
         }
         self.user_tower = UserTower(config)
         self.item_bias = ItemBias(config)
@@ -90,110 +100,133 @@ class Recommender(tfrs.Model):
         self.tasks = [
             tfrs.tasks.Ranking(**(binary if i < BINARY_HEADS else real)) for i in range(len(HEADS))
         ]
-        self._build()
+        self._trace()
 
-    def _own(self) -> NDArray[np.float32]:
+    def _own(self) -> Floats:
         """Each head starts as the sum of the user's and the item's own running mean."""
         kernel = np.zeros((2, self._stats, len(HEADS)), np.float32)
         for head in range(len(HEADS)):
             kernel[:, head, head] = 1.0
         return kernel.reshape(-1, len(HEADS))
 
-    # Traced functions -----------------------------------------------------
+    # Traced functions, one trace each: every shape that varies is open ------
 
-    def _build(self) -> None:
-        one = self._signature(rows=None, negatives=None)
-        fixed = self._signature(rows=self.config.step_rows, negatives=self.config.negatives)
+    def _trace(self) -> None:
+        config = self.config
         # Keras makes its variables on the first call; the optimizer needs them before.
-        self.compute_loss(_zeros(self._signature(rows=2, negatives=2)))
-        self.adam = Adam(self.trainable_variables, self.config.dense_rate)
-        self.users = tf.function(self._users, input_signature=[one["users"]])
-        self.items = tf.function(self._items, input_signature=[one["items"]])
-        vectors = tf.TensorSpec([None, self.config.vector_dim], tf.float32)
-        self.score = tf.function(_inner, input_signature=[vectors, vectors])
-        self.train = tf.function(self.train_step, input_signature=[fixed])
+        self.compute_loss(_zeros(self._signature(2, 2)))
+        self.adam = Adam(self.trainable_variables, config.dense_rate)
+        some = self._signature(None, None)
+        vectors = tf.TensorSpec([None, config.vector_dim], tf.float32)
+        self._score = tf.function(_inner, input_signature=[vectors, vectors])
+        self._bias = tf.function(self.item_bias, input_signature=[some["features"]])
+        self._users = tf.function(self.user_vectors, input_signature=[some["users"]])
+        self._items = tf.function(self.item_vectors, input_signature=[some["items"]])
+        fixed = self._signature(config.step_rows, config.negatives)
+        self._train = tf.function(self.train_step, input_signature=[fixed])
 
-    def _signature(self, *, rows: int | None, negatives: int | None) -> dict[str, Any]:
+    def _signature(self, rows: int | None, negatives: int | None) -> dict[str, Any]:
         config, features = self.config, len(self.config.stream_features)
-
-        def ints(*shape: int | None) -> Any:
-            return tf.TensorSpec(shape, tf.int32)
+        width = 1 + 3 * config.history + config.attributes + config.contexts
 
         def floats(*shape: int | None) -> Any:
             return tf.TensorSpec(shape, tf.float32)
 
         def items(n: int | None) -> dict[str, Any]:
             return {
-                "rows": ints(n),
-                "words": ints(None),
-                "owner": ints(None),
-                "features": floats(n, features),
+                "rows": tf.TensorSpec([n], tf.int32),
+                "words": tf.TensorSpec([2, None], tf.int32),
+                "scale": floats(None),
             }
 
+        def twice(n: int | None, k: int | None) -> int | None:
+            return None if n is None or k is None else n + k
+
         return {
-            "users": {
-                "rows": ints(rows),
-                "past": ints(rows, config.history),
-                "types": ints(rows, config.history),
-                "ages": ints(rows, config.history),
-                "attributes": ints(rows, config.attributes),
-                "context": ints(rows, config.contexts),
-                "clock": floats(rows, CLOCK),
-            },
-            "items": items(rows),
-            "negatives": items(negatives),
+            "users": {"ints": tf.TensorSpec([rows, width], tf.int32), "clock": floats(rows, CLOCK)},
+            # The rows' own items first, then the negatives: one pass of the tower for both.
+            "items": items(twice(rows, negatives)),
+            "features": floats(twice(rows, negatives), features),
             "correction": floats(negatives),
             "masked": tf.TensorSpec([rows, negatives], tf.bool),
-            "wanted": floats(rows),
-            "disliked": floats(rows),
+            "weights": floats(rows, 2),
             "stats": floats(rows, 2 * self._stats),
             "targets": floats(rows, len(HEADS)),
             "present": floats(rows, len(HEADS)),
             "base": floats(len(HEADS)),
         }
 
-    def _users(self, inputs: Inputs) -> Any:
-        """`[b, vector_dim]` served vectors of users."""
-        attribute = self.tables["attribute"]
+    def users(self, inputs: Inputs) -> Floats:
+        """Served vectors `[b, vector_dim]` of users, from `models.prepare`'s inputs."""
+        return np.array(self._users(pack_users(inputs)))
+
+    def items(self, inputs: Inputs) -> Floats:
+        """Item vectors v `[n, dim]`, from `models.prepare`'s inputs."""
+        return np.array(self._items(inputs))
+
+    def bias(self, features: Floats) -> Floats:
+        """b(F) `[n, 1]` of stream features `[n, features]`."""
+        return np.array(self._bias(features))
+
+    def score(self, users: Floats, items: Floats) -> Floats:
+        """Scores `[users, items]` of served vectors; what is not finite becomes -inf."""
+        scores = np.array(self._score(users, items))
+        scores[~np.isfinite(scores)] = -np.inf
+        return scores
+
+    def train(self, inputs: Inputs) -> tuple[float, bool]:
+        """One padded step; its loss, and whether it took effect."""
+        result = self._train(inputs)
+        return float(result["loss"]), bool(result["finite"])
+
+    # The graph ------------------------------------------------------------
+
+    def user_vectors(self, inputs: Inputs) -> Tensor:
+        """`[b, vector_dim]`: `[u, 1, w]`."""
+        config, attribute = self.config, self.tables["attribute"]
+        length = config.history
+        sizes = [1, length, length, length, config.attributes, config.contexts]
+        split = dict(zip(_USER_INTS, tf.split(inputs["ints"], sizes, axis=1), strict=True))
         return self.user_tower(
             {
-                "user": self.tables["user"](inputs["rows"]),
-                "past": self.tables["history"](inputs["past"]),
-                "types": inputs["types"],
-                "ages": inputs["ages"],
-                "attributes": _bag(attribute, inputs["attributes"]),
-                "context": _bag(attribute, inputs["context"]),
+                "user": self.tables["user"](split["rows"][:, 0]),
+                "past": self.tables["history"](split["past"]),
+                "types": split["types"],
+                "ages": split["ages"],
+                "attributes": _bag(attribute, split["attributes"]),
+                "context": _bag(attribute, split["context"]),
                 "clock": inputs["clock"],
             }
         )
 
-    def _items(self, inputs: Inputs) -> Any:
-        """`[n, vector_dim]` served vectors of items."""
-        words = self.tables["word"](inputs["words"])
-        content = content_vector(words, inputs["owner"], tf.shape(inputs["rows"])[0])
-        v = self.tables["item"](inputs["rows"]) + content
-        return tf.concat([v, self.item_bias(inputs["features"]), inputs["features"]], 1)
+    def item_vectors(self, inputs: Inputs) -> Tensor:
+        """`[n, dim]`: v, by id and content."""
+        words = self.tables["word"](inputs["words"][0])
+        count = tf.shape(inputs["rows"])[0]
+        content = content_vector(words, inputs["words"][1], inputs["scale"], count)
+        return self.tables["item"](inputs["rows"]) + content
 
-    # Training -------------------------------------------------------------
-
-    def compute_loss(self, inputs: Inputs, training: bool = False) -> Any:
+    def compute_loss(self, inputs: Inputs, training: bool = False) -> Tensor:
         """Mean loss of a padded step: retrieval and ranking heads, float32 scalar."""
-        u, v = self._users(inputs["users"]), self._items(inputs["items"])
-        others = self._items(inputs["negatives"])
-        positive = tf.reduce_sum(u * v, 1)
+        u = self.user_vectors(inputs["users"])
+        features = inputs["features"]
+        both = [self.item_vectors(inputs["items"]), self.item_bias(features), features]
+        vectors = tf.concat(both, 1)
+        v, others = vectors[: u.shape[0]], vectors[u.shape[0] :]
+        wanted, disliked = tf.unstack(inputs["weights"], axis=1)
         retrieval = retrieval_loss(
-            positive,
+            tf.reduce_sum(u * v, 1),
             tf.matmul(u, others, transpose_b=True),
             inputs["correction"],
             inputs["masked"],
-            inputs["wanted"],
-            inputs["disliked"],
+            wanted,
+            disliked,
         )
-        rows = tf.math.count_nonzero(inputs["wanted"] + inputs["disliked"], dtype=tf.float32)
+        rows = tf.math.count_nonzero(wanted + disliked, dtype=tf.float32)
         heads = self._head_loss(tf.stop_gradient(u), tf.stop_gradient(v), inputs)
         return tf.reduce_sum(retrieval) / tf.maximum(rows, 1.0) + self.config.head_weight * heads
 
-    def _head_loss(self, u: Any, v: Any, inputs: Inputs) -> Any:
+    def _head_loss(self, u: Tensor, v: Tensor, inputs: Inputs) -> Tensor:
         stats = inputs["stats"]
         x = tf.concat([u, v, u * v, stats], 1)
         out = self.out(self.hidden(x)) + tf.matmul(stats, self.skip) + inputs["base"]
@@ -208,34 +241,31 @@ class Recommender(tfrs.Model):
         ]
         return tf.add_n(losses)
 
-    def train_step(self, inputs: Inputs) -> dict[str, Any]:
+    def train_step(self, inputs: Inputs) -> dict[str, Tensor]:
         """One step on `step_rows` rows; without effect where anything is not finite.
 
         Returns:
             loss: float32 scalar; finite: bool scalar, False when the step was skipped.
         """
-        tables = list(self.tables.values())
+        tables = [table.weights for table in self.tables.values()]
         with tf.GradientTape() as tape:
-            tape.watch([table.weights for table in tables])
+            tape.watch(tables)
             loss = self.compute_loss(inputs, training=True)
-        dense = self.trainable_variables
-        gradients = tape.gradient(loss, [table.weights for table in tables] + dense)
-        values = [
-            g.values if isinstance(g, tf.IndexedSlices) else g for g in gradients if g is not None
-        ]
-        checks = [tf.reduce_all(tf.math.is_finite(value)) for value in [loss, *values]]
+        gradients = tape.gradient(loss, tables + self.trainable_variables)
+        values = [g.values if isinstance(g, tf.IndexedSlices) else g for g in gradients]
+        checks = [tf.reduce_all(tf.math.is_finite(v)) for v in [loss, *values] if v is not None]
         finite = tf.reduce_all(tf.stack(checks))
-        tf.cond(finite, lambda: self._apply(gradients), lambda: tf.constant(True))
+        tf.cond(finite, lambda: self._apply(gradients), lambda: tf.constant(value=True))
         return {"loss": loss, "finite": finite}
 
-    def _apply(self, gradients: list[Any]) -> Any:
+    def _apply(self, gradients: list[Tensor]) -> Tensor:
         tables = list(self.tables.values())
         for table, gradient in zip(tables, gradients, strict=False):
             if gradient is not None:
                 table.apply(gradient)
         dense = zip(self.trainable_variables, gradients[len(tables) :], strict=True)
         self.adam.apply([tf.zeros_like(v) if g is None else g for v, g in dense])
-        return tf.constant(True)
+        return tf.constant(value=True)
 
     # State ----------------------------------------------------------------
 
@@ -251,7 +281,7 @@ class Recommender(tfrs.Model):
         named["adam/power/0"], named["adam/power/1"] = self.adam.powers
         return named
 
-    def load(self, arrays: dict[str, NDArray[np.float32]]) -> None:
+    def load(self, arrays: dict[str, NDArray[Any]]) -> None:
         """Put back what `state` held.
 
         Raises:
@@ -265,18 +295,24 @@ class Recommender(tfrs.Model):
             if not variable.shape.is_compatible_with(arrays[name].shape):
                 raise ValueError(
                     f"variable {name!r} has shape {tuple(variable.shape)}, "
-                    f"the checkpoint {arrays[name].shape}; use the job file it was made with"
+                    f"the checkpoint {arrays[name].shape}"
                 )
             variable.assign(arrays[name])
 
-    def heads(self) -> dict[str, NDArray[np.float32]]:
+    def heads(self) -> dict[str, Floats]:
         """Weights of the ranking heads by the names of `models.serving`."""
         w1, b1 = self.hidden.get_weights()
         w2, b2 = self.out.get_weights()
         return {"w1": w1, "b1": b1, "w2": w2, "b2": b2, "skip": self.skip.numpy()}
 
 
-def _bag(table: Table, tokens: Any) -> Any:
+def pack_users(inputs: Inputs) -> Inputs:
+    """The user tower's inputs in two arrays: each array costs a call some 50 µs."""
+    columns = [inputs["rows"][:, None], *(inputs[name] for name in _USER_INTS[1:])]
+    return {"ints": np.concatenate(columns, axis=1, dtype=np.int32), "clock": inputs["clock"]}
+
+
+def _bag(table: Table, tokens: Tensor) -> Tensor:
     """Sum of token vectors over the root of their number, `[b, t]` → `[b, dim]`."""
     count = tf.reduce_sum(tf.cast(tokens > 0, tf.float32), 1, keepdims=True)
     return tf.reduce_sum(table(tokens), 1) * tf.math.rsqrt(tf.maximum(count, 1.0))

@@ -37,7 +37,6 @@ class Profiles:
         self.attributes = np.zeros((size, config.attributes), np.int32)
         self.context = np.zeros((size, config.contexts), np.int32)
         self.last_event = np.full(size, _NEVER, np.int64)
-        self.updated_at = np.full(size, _NEVER, np.int64)
 
     _FILL = (
         ("past", 0),
@@ -46,7 +45,6 @@ class Profiles:
         ("attributes", 0),
         ("context", 0),
         ("last_event", _NEVER),
-        ("updated_at", _NEVER),
     )
 
     def grow(self, size: int) -> None:
@@ -96,7 +94,11 @@ class State:
         self.known = np.zeros(items, bool)
         self.words = np.zeros((items, config.text_tokens), np.int32)
         self.published_at = np.full(items, _NEVER, np.int64)  # when a delta last held it
+        self.vectors = np.zeros((items, config.dim), np.float32)  # v, as last computed
+        self.fresh: list[int] = []  # item rows whose v was never computed; empty between steps
+        self.turn = 0  # item row from which stale v are computed anew
         self.now = _NEVER  # newest event time seen
+        self.published_until: int | None = None  # catalogue items up to here have appeared
         self.skipped = 0  # steps skipped since the beginning
 
     def grow(self) -> None:
@@ -112,6 +114,7 @@ class State:
             self.known = grown(self.known, items)
             self.words = grown(self.words, items)
             self.published_at = grown(self.published_at, items, _NEVER)
+            self.vectors = grown(self.vectors, items)
 
     def reset(self, users: NDArray[np.integer], items: NDArray[np.integer]) -> None:
         """Forget rows that were recycled, everywhere."""
@@ -128,16 +131,19 @@ class State:
             self.key_counts.drop(items, left=False, right=True)
             self.known[items] = False
             self.words[items] = 0
+            self.vectors[items] = 0.0
             self.published_at[items] = _NEVER
 
     # Checkpoints ----------------------------------------------------------
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
+        until = _NEVER if self.published_until is None else self.published_until
         named = {
             "known": self.known,
             "words": self.words,
             "published_at": self.published_at,
-            "scalars": np.array([self.now, self.skipped], np.int64),
+            "vectors": self.vectors,
+            "scalars": np.array([self.now, self.skipped, self.turn, until], np.int64),
             "stream/sums": self.stream.counts.sums,
             "stream/landmarks": self.stream.counts.landmarks,
             "stream/dislikes": self.stream.dislikes,
@@ -183,7 +189,9 @@ class State:
 
         self.known, self.words = arrays["known"], arrays["words"]
         self.published_at = arrays["published_at"]
-        self.now, self.skipped = (int(value) for value in arrays["scalars"])
+        self.vectors = arrays["vectors"]
+        self.now, self.skipped, self.turn, until = (int(value) for value in arrays["scalars"])
+        self.published_until = None if until == _NEVER else until
         stream = part("stream")
         self.stream.counts.sums, self.stream.counts.landmarks = stream["sums"], stream["landmarks"]
         self.stream.dislikes = stream["dislikes"]

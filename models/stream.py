@@ -89,9 +89,7 @@ class ItemStream:
         self.dislikes[rows] = 0.0
         self.first[rows] = self.last[rows] = _NEVER
 
-    def update(
-        self, rows: Rows, wanted: Floats, disliked: Floats, times: Rows
-    ) -> None:
+    def update(self, rows: Rows, wanted: Floats, disliked: Floats, times: Rows) -> None:
         """Count a micro-batch: `wanted` and `disliked` weights `[n]` of `rows` at `times`."""
         self.counts.add(rows, wanted, times)
         np.add.at(self.dislikes, rows, disliked)

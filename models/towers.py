@@ -3,14 +3,12 @@
 from typing import Any
 
 from models.config import ModelConfig
+from models.prepare import AGE_BUCKETS
 from models.runtime import Tensor, tensorflow
 
 tf: Any = tensorflow()
 
-__all__ = ["AGE_BUCKETS", "Encoder", "ItemBias", "UserTower", "content_vector"]
-
-AGE_BUCKETS = 40
-"""Octaves of seconds that the age of a past event falls into; 0 = no event."""
+__all__ = ["Encoder", "ItemBias", "UserTower", "content_vector"]
 
 _TYPES = 10  # 0 = no event, then the event types + 1
 
@@ -149,14 +147,13 @@ class ItemBias(tf.keras.layers.Layer):
         return tf.matmul(features, self._linear) + self._down(self._up(features))
 
 
-def content_vector(words: Tensor, owner: Tensor, n: Tensor) -> Tensor:
-    """Sum of an item's word vectors over the root of their number, `[n, dim]`.
+def content_vector(words: Tensor, owner: Tensor, scale: Tensor, n: Tensor) -> Tensor:
+    """Weighted sum of each item's word vectors, `[n, dim]`.
 
     Args:
         words: `[t, dim]` vectors of all words, item after item.
         owner: `[t]` int32 item of each, ascending.
+        scale: `[t]` weight of each: 1 over the root of the item's number of words.
         n: items; those without words get zeros.
     """
-    total = tf.math.unsorted_segment_sum(words, owner, n)
-    count = tf.math.unsorted_segment_sum(tf.ones_like(words[:, :1]), owner, n)
-    return total * tf.math.rsqrt(tf.maximum(count, 1.0))
+    return tf.math.unsorted_segment_sum(words * scale[:, None], owner, n)

@@ -1,0 +1,104 @@
+"""Train on a micro-batch: padded steps, negatives drawn for each."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.config import ModelConfig
+from models.negatives import Negatives, draw, mask
+from models.predict import head_stats
+from models.prepare import Prepared, item_inputs
+from models.recommender import Recommender, pack_users
+from models.serving import BINARY_HEADS, HEADS
+from models.state import State
+
+__all__ = ["learn"]
+
+Ints = NDArray[np.integer]
+
+
+def learn(
+    config: ModelConfig, model: Recommender, state: State, step: Prepared
+) -> tuple[dict[str, Any], Ints]:
+    """Go through the rows once (or `passes` times), in the batch's order.
+
+    Returns:
+        loss (mean of the steps that took effect; None without any), steps,
+        skipped_steps; and the item rows whose vectors moved, ascending.
+    """
+    batch = step.batch
+    used = np.flatnonzero(batch.wanted | batch.disliked | step.present.any(axis=1))
+    losses, skipped, moved = [], 0, [step.items]
+    for turn in range(config.passes):
+        key = [config.seed, step.number * 1_000 + turn]
+        rng = np.random.Generator(np.random.Philox(key=key))
+        order = used if turn == 0 else rng.permutation(used)
+        for first in range(0, len(order), config.step_rows):
+            rows = np.sort(order[first : first + config.step_rows])
+            negatives = _draw(config, state, step, rng)
+            loss, finite = model.train(_inputs(config, state, step, rows, negatives))
+            moved.append(negatives.rows)
+            losses.extend([loss] if finite else [])
+            skipped += not finite
+    state.skipped += skipped
+    report = {
+        "loss": float(np.mean(losses)) if losses else None,
+        "steps": len(losses) + skipped,
+        "skipped_steps": skipped,
+    }
+    rows = np.unique(np.concatenate(moved))
+    return report, rows[rows > 0]
+
+
+def _draw(config: ModelConfig, state: State, step: Prepared, rng: np.random.Generator) -> Negatives:
+    column = config.half_lives_h.index(config.hot_half_life_h)
+    weight = state.stream.counts.at(step.now, slice(len(step.candidates)))[:, column]
+    return draw(weight, step.candidates, config.negatives, config.hot_share, rng)
+
+
+def _inputs(
+    config: ModelConfig, state: State, step: Prepared, rows: Ints, negatives: Negatives
+) -> dict[str, Any]:
+    """Inputs of one padded step on `rows` (ascending)."""
+    size, batch = config.step_rows, step.batch
+    own = _pad(step.items[rows].astype(np.int32), size)
+    items = np.concatenate([own, negatives.rows])
+    row, item = _excluded(step, rows)
+    weight = batch.confidence[rows] ** config.confidence_power / config.overlap
+    dislike = np.full(len(rows), config.dislike_weight / config.overlap)
+    weights = np.where(np.stack([batch.wanted[rows], batch.disliked[rows]]), [weight, dislike], 0.0)
+    centre = np.where(np.arange(len(HEADS)) < BINARY_HEADS, 0.0, state.user_stats.shift())
+    targets = (step.targets[rows] - centre) / state.user_stats.spread()
+    # A row whose id found no room has nothing to learn from.
+    held = step.items[rows] > 0
+    present = step.present[rows] & held[:, None]
+    return {
+        "users": pack_users({name: _pad(value[rows], size) for name, value in step.inputs.items()}),
+        "items": item_inputs(state, config, items),
+        "features": state.stream.features(step.now, items),
+        "correction": negatives.correction,
+        "masked": mask(negatives, row, item, size),
+        "weights": _pad((weights * held).T.astype(np.float32), size),
+        "stats": _pad(head_stats(state, step.users[rows], step.items[rows]), size),
+        "targets": _pad(np.clip(targets, -10.0, 10.0).astype(np.float32), size),
+        "present": _pad((present / config.overlap).astype(np.float32), size),
+        "base": (state.user_stats.shift() - centre).astype(np.float32),
+    }
+
+
+def _excluded(step: Prepared, rows: Ints) -> tuple[Ints, Ints]:
+    """Pairs (place in `rows`, item row) that are no negatives: had before, or the row's own."""
+    pairs = step.excluded
+    first = np.searchsorted(pairs.row, rows)
+    count = np.searchsorted(pairs.row, rows, side="right") - first
+    at = np.repeat(first - np.cumsum(count) + count, count) + np.arange(count.sum())
+    places = np.arange(len(rows))
+    row = np.concatenate([np.repeat(places, count), places])
+    return row, np.concatenate([pairs.item[at], step.items[rows]])
+
+
+def _pad(values: NDArray[Any], size: int) -> NDArray[Any]:
+    out = np.zeros((size, *values.shape[1:]), values.dtype)
+    out[: len(values)] = values
+    return out

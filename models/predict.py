@@ -1,0 +1,178 @@
+"""Predict a micro-batch with the model and the baselines that have not seen it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from models import metrics
+from models.baselines import Arms, Excluded
+from models.prepare import Prepared
+from models.schema import EVENT_TYPES, PREDICTIONS
+from models.serving import BINARY_HEADS, HEADS, score_heads
+from models.state import State
+
+__all__ = ["Evaluation", "K", "Scorer", "evaluate", "head_stats"]
+
+K = 20
+"""Every ranking figure is at 20."""
+
+_CELLS = 8_000_000  # scores held at once: 32 MB
+Ints = NDArray[np.integer]
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a micro-batch was predicted, row by row.
+
+    Attributes:
+        rows: `[p]` which rows were predicted (`Batch.wanted`).
+        known: `[p]` whether their item was a candidate.
+        greater: `[p]` candidates above it; `ties`: beside it; `place`: its place from 1.
+        arms: the baselines' ranks of the rows with a known item.
+        top: for each row the 20 best item rows, when they were asked for.
+        heads: what the heads predicted for `head_rows`, `[h, heads]`.
+    """
+
+    rows: Ints
+    known: NDArray[np.bool_]
+    greater: Ints
+    ties: Ints
+    place: Ints
+    arms: Arms
+    top: list[Ints]
+    heads: NDArray[np.float64]
+    head_rows: Ints
+
+    def figures(self) -> dict[str, NDArray[np.float64]]:
+        """Recall, NDCG and reciprocal rank at 20, `[p]` each; 0 where the item was unknown."""
+        return {
+            name: np.where(self.known, measure(self.greater, self.ties, K), 0.0)
+            for name, measure in (
+                ("recall@20", metrics.recall),
+                ("ndcg@20", metrics.ndcg),
+                ("mrr@20", metrics.reciprocal_rank),
+            )
+        }
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Vectors of a micro-batch's rows and of all items, and the heads' weights."""
+
+    users: Floats  # [n, vector_dim]
+    items: Floats  # [item rows, vector_dim]
+    heads: dict[str, Floats]
+    score: Any  # (users, items) -> [users, items], -inf where not finite
+
+
+def evaluate(state: State, step: Prepared, scorer: Scorer, *, keep_top: bool) -> Evaluation:
+    """Rank every row's own item among all candidates that its user has not had."""
+    rows = np.flatnonzero(step.batch.wanted)
+    known = step.candidates[step.items[rows]]
+    greater, ties, place = (np.zeros(len(rows), np.int64) for _ in range(3))
+    order = metrics.tie_order(np.arange(len(step.candidates)), step.number)
+    top: list[Ints] = []
+    size = max(1, _CELLS // max(len(order), 1))
+    for first in range(0, len(rows), size):
+        part = slice(first, first + size)
+        scores = _scores(step, scorer, rows[part])
+        true = step.items[rows[part]]
+        greater[part], ties[part] = metrics.count_above(scores, true)
+        place[part] = metrics.place(scores, true, order)
+        if keep_top:
+            top.extend(metrics.best(row, order, K) for row in scores)
+    held = rows[known]
+    arms = state.baselines.ranks(
+        step.now, step.candidates, step.items[held], step.last[held], _renumbered(step, held)
+    )
+    head_rows = np.flatnonzero(step.present.any(axis=1))
+    heads = _head_scores(state, step, scorer, head_rows)
+    return Evaluation(rows, known, greater, ties, place, arms, top, heads, head_rows)
+
+
+def _scores(step: Prepared, scorer: Scorer, rows: Ints) -> Floats:
+    """Scores `[rows, item rows]`; -inf for what is no candidate or was had already."""
+    scores: Floats = scorer.score(scorer.users[rows], scorer.items)
+    scores[:, ~step.candidates] = -np.inf
+    excluded = _renumbered(step, rows)
+    scores[excluded.row, excluded.item] = -np.inf
+    return scores
+
+
+def _renumbered(step: Prepared, rows: Ints) -> Excluded:
+    """The excluded candidates of some rows (ascending), by their place among them."""
+    pairs, candidates = step.excluded, step.candidates
+    if not len(rows):
+        return Excluded(pairs.row[:0], pairs.item[:0])
+    at = np.minimum(np.searchsorted(rows, pairs.row), len(rows) - 1)
+    kept = (rows[at] == pairs.row) & candidates[pairs.item]
+    return Excluded(at[kept], pairs.item[kept])
+
+
+def head_stats(state: State, users: Ints, items: Ints) -> Floats:
+    """Running statistics `[n, 2·S]` of users, then of items, that the heads read."""
+    both = [state.user_stats.stats(users), state.item_stats.stats(items)]
+    return np.concatenate(both, axis=1).astype(np.float32)
+
+
+def _head_scores(state: State, step: Prepared, scorer: Scorer, rows: Ints) -> NDArray[np.float64]:
+    stats = head_stats(state, step.users[rows], step.items[rows])
+    half = stats.shape[1] // 2
+    vectors = scorer.items[step.items[rows]]
+    out = score_heads(scorer.heads, scorer.users[rows], vectors, stats[:, :half], stats[:, half:])
+    return out.astype(float)
+
+
+def report(state: State, step: Prepared, evaluation: Evaluation) -> dict[str, Any]:
+    """JSON-able figures of a micro-batch; counts it into the baselines' totals."""
+    n = len(evaluation.rows)
+    unknown = int(n - evaluation.known.sum())
+    figures = evaluation.figures()
+    return {
+        "evaluated": n,
+        "unknown": unknown,
+        **{name: float(values.mean()) if n else None for name, values in figures.items()},
+        "baselines": state.baselines.score(evaluation.arms, unknown),
+        "heads": _head_report(step, evaluation),
+    }
+
+
+def _head_report(step: Prepared, evaluation: Evaluation) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    rows = evaluation.head_rows
+    for head, name in enumerate(HEADS):
+        held = step.present[rows, head]
+        if not held.any():
+            continue
+        p, y = evaluation.heads[held, head], step.targets[rows[held], head]
+        if head < BINARY_HEADS:
+            p = np.clip(p, 1e-7, 1 - 1e-7)
+            loss = {"logloss": float(-np.mean(y * np.log(p) + (1 - y) * np.log(1 - p)))}
+        else:
+            value = np.log1p(np.maximum(p, 0.0)) if name == "dwell" else p
+            loss = {"squared_error": float(np.mean((value - y) ** 2))}
+        out[name] = {"n": int(held.sum()), **loss}
+    return out
+
+
+def predictions(state: State, step: Prepared, evaluation: Evaluation) -> pa.RecordBatch:
+    """`PREDICTIONS` rows, in the order of the micro-batch."""
+    batch, names, rows = step.batch, state.item_ids.names, evaluation.rows
+    time = PREDICTIONS.field("anchor_time").type
+    columns = [
+        pa.array(np.full(len(rows), step.number), pa.int64()),
+        pa.array([batch.users[code] for code in batch.user[rows].tolist()], pa.string()),
+        pa.array([batch.items[code] for code in batch.item[rows].tolist()], pa.string()),
+        pa.array([EVENT_TYPES[code] for code in batch.strongest[rows].tolist()], pa.string()),
+        pa.array(batch.anchor[rows], pa.int64()).cast(time),
+        pa.array(evaluation.place, pa.int64(), mask=~evaluation.known),
+        pa.array(
+            [[names[row] for row in best.tolist()] for best in evaluation.top],
+            PREDICTIONS.field("top20").type,
+        ),
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=PREDICTIONS)

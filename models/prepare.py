@@ -1,0 +1,240 @@
+"""From a micro-batch to what the model and the baselines are asked about it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from models.baselines import Excluded
+from models.catalogue import Attributes, Catalogue, ragged_to_padded
+from models.config import ModelConfig
+from models.inputs import Batch, head_targets, read_batch
+from models.schema import EVENT_TYPES
+from models.state import State
+from models.text import hash_token
+
+__all__ = ["AGE_BUCKETS", "Inputs", "Prepared", "Preparer"]
+
+AGE_BUCKETS = 40
+"""Octaves of seconds that the age of a past event falls into; 0 = no event."""
+
+Ints = NDArray[np.integer]
+Inputs = dict[str, NDArray[Any]]
+_DISLIKE = EVENT_TYPES.index("dislike")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A micro-batch with its ids as table rows, and what follows from them."""
+
+    number: int
+    batch: Batch
+    users: Ints  # [n]; 0: no room for the id
+    items: Ints  # [n]
+    last: Ints  # [n] the user's newest past item that was no dislike; 0: none
+    candidates: NDArray[np.bool_]  # [item rows] known before this batch
+    excluded: Excluded  # what each row's user had already; rows ascend
+    now: int  # as of which counts are read, epoch ms
+    inputs: Inputs  # of the user tower, [n, …]
+    targets: NDArray[np.float64]  # [n, heads]
+    present: NDArray[np.bool_]  # [n, heads]
+
+
+class Preparer:
+    """Admits ids and looks up what is known of them.
+
+    Args:
+        config: lengths and limits.
+        items: an `ITEMS` table, or None.
+        users: a `USERS` table, or None.
+    """
+
+    def __init__(self, config: ModelConfig, items: pa.Table | None, users: pa.Table | None) -> None:
+        self._config = config
+        self._catalogue = Catalogue(items, config)
+        self.attributes = Attributes(users, config)
+        self._tokens: dict[str, int] = {}
+
+    def prepare(self, state: State, number: int, rows: pa.RecordBatch) -> Prepared:
+        """Admit the ids of micro-batch `number` and look everything up.
+
+        Ids get rows before they are predicted, but an item counts as a
+        candidate only if it was known before; a new row is all zeros.
+        """
+        batch = read_batch(rows)
+        newest = int(batch.anchor.max(initial=state.now))
+        self._publish(state, newest)
+        before = state.known.copy()
+        users = self._admit_users(state, batch)[batch.user]
+        codes = self._admit_items(state, batch)
+        candidates = np.zeros(state.item_ids.top, bool)
+        candidates[: len(before)] = before[: len(candidates)]
+        items, history = codes[batch.item], codes[batch.history_item]
+        touched = batch.touched
+        state.seen.add(users[touched], items[touched], batch.touched_at[touched])
+        targets, present = head_targets(batch)
+        return Prepared(
+            number=number,
+            batch=batch,
+            users=users,
+            items=items,
+            last=_last_item(batch, history),
+            candidates=candidates,
+            excluded=_excluded(state, batch, users, items, history),
+            now=max(state.now, int(batch.anchor.min(initial=newest))),
+            inputs=self._inputs(state, batch, users, history),
+            targets=targets,
+            present=present,
+        )
+
+    # Ids ------------------------------------------------------------------
+
+    def _publish(self, state: State, until_ms: int) -> None:
+        """Catalogue items that have appeared by now become candidates."""
+        names = self._catalogue.appeared(state.published_until, until_ms)
+        state.published_until = until_ms
+        names = [name for name in names if name not in state.item_ids]
+        if names:
+            _, published = self._catalogue.facts(names)
+            ones = np.ones(len(names), np.int64)
+            rows = state.item_ids.admit(names, np.maximum(published, 0), ones)
+            state.item_ids.count[rows] = 0  # to be in a catalogue is no sighting
+            state.grow()
+            self._describe(state, names, rows)
+            state.known[rows[rows > 0]] = True
+
+    def _describe(self, state: State, names: list[str], rows: Ints) -> None:
+        """Give new item rows their words and their date of publication."""
+        held = rows > 0
+        words, published = self._catalogue.facts(names)
+        state.words[rows[held]] = words[held]
+        dated = held & (published > 0)
+        state.stream.first[rows[dated]] = published[dated]
+        state.fresh.extend(rows[held].tolist())
+
+    def _admit_users(self, state: State, batch: Batch) -> Ints:
+        ids = state.user_ids
+        known = ids.lookup(batch.users) > 0
+        newest = np.zeros(len(batch.users), np.int64)
+        np.maximum.at(newest, batch.user, batch.anchor)
+        rows = ids.admit(batch.users, newest, np.bincount(batch.user, minlength=len(batch.users)))
+        state.grow()
+        new = np.flatnonzero(~known & (rows > 0))
+        names = [batch.users[i] for i in new.tolist()]
+        state.profiles.attributes[rows[new]] = self.attributes.of(names)
+        return rows
+
+    def _admit_items(self, state: State, batch: Batch) -> Ints:
+        """Rows of `batch.items`; ids that only histories name are not admitted."""
+        ids = state.item_ids
+        rows = ids.lookup(batch.items)
+        count = np.bincount(batch.item, minlength=len(batch.items))
+        own = np.flatnonzero(count)
+        newest = np.zeros(len(batch.items), np.int64)
+        np.maximum.at(newest, batch.item, batch.anchor)
+        fresh = own[rows[own] == 0]
+        rows[own] = ids.admit([batch.items[i] for i in own.tolist()], newest[own], count[own])
+        state.grow()
+        self._describe(state, [batch.items[i] for i in fresh.tolist()], rows[fresh])
+        return rows
+
+    # The user tower's inputs ----------------------------------------------
+
+    def _inputs(self, state: State, batch: Batch, users: Ints, history: Ints) -> Inputs:
+        n, length = len(batch), self._config.history
+        end = np.searchsorted(batch.history_row, np.arange(n), side="right")
+        column = length - (end[batch.history_row] - np.arange(len(history)))
+        kept = column >= 0
+        at = (batch.history_row[kept], column[kept])
+        past, types, ages = (np.zeros((n, length), np.int32) for _ in range(3))
+        past[at], types[at] = history[kept], batch.history_type[kept] + 1
+        ages[at] = _age_bucket(batch.history_age[kept])
+        hashed = np.array([self._token(name) for name in batch.tokens], np.int32)
+        context = ragged_to_padded(batch.token_row, hashed[batch.token], n, self._config.contexts)
+        return {
+            "rows": own_rows(state, self._config, users),
+            "past": past,
+            "types": types,
+            "ages": ages,
+            "attributes": self.attributes.of(batch.users)[batch.user],
+            "context": context,
+            "clock": _clock(batch.anchor, batch.since_event),
+        }
+
+    def _token(self, name: str) -> int:
+        row = self._tokens.get(name)
+        if row is None:
+            if len(self._tokens) > 100_000:  # a cache of a pure function: no state
+                self._tokens.clear()
+            row = self._tokens[name] = hash_token(name, self._config.attribute_buckets)
+        return row
+
+
+def own_rows(state: State, config: ModelConfig, users: Ints) -> Ints:
+    """Rows of the user table: 0 for users who have not earned a vector of their own."""
+    enough = state.user_ids.count[users] >= config.user_sightings
+    return np.where(enough, users, 0).astype(np.int32)
+
+
+def profile_inputs(state: State, config: ModelConfig, users: Ints, now: int) -> Inputs:
+    """The user tower's inputs from what is remembered of user rows, as of `now`."""
+    profiles = state.profiles
+    types = profiles.types[users].astype(np.int32)
+    age = np.where(types > 0, now - profiles.times[users], 0)
+    last = profiles.last_event[users]
+    return {
+        "rows": own_rows(state, config, users),
+        "past": profiles.past[users],
+        "types": types,
+        "ages": np.where(types > 0, _age_bucket(age), 0).astype(np.int32),
+        "attributes": profiles.attributes[users],
+        "context": profiles.context[users],
+        "clock": _clock(np.full(len(users), now), np.where(last < 0, np.nan, now - last)),
+    }
+
+
+def item_inputs(state: State, config: ModelConfig, rows: Ints) -> Inputs:
+    """The item tower's inputs: table rows, and the words of each with their weight."""
+    words = state.words[rows]
+    owner, column = np.nonzero(words)
+    count = np.bincount(owner, minlength=len(rows))
+    enough = state.item_ids.count[rows] >= config.item_sightings
+    return {
+        "rows": np.where(enough, rows, 0).astype(np.int32),
+        "words": np.stack([words[owner, column], owner.astype(np.int32)]),
+        "scale": (1.0 / np.sqrt(count[owner])).astype(np.float32),
+    }
+
+
+def _excluded(state: State, batch: Batch, users: Ints, items: Ints, history: Ints) -> Excluded:
+    """What each row's user had interacted with before its anchor, but its own item."""
+    owner, item, time = state.seen.of(users)
+    earlier = time < batch.anchor[owner]
+    row = np.concatenate([owner[earlier], batch.history_row])
+    item = np.concatenate([item[earlier], history])
+    kept = (item > 0) & (item != items[row])
+    keys = np.unique((row[kept].astype(np.int64) << 32) | item[kept])
+    return Excluded(keys >> 32, keys & 0xFFFFFFFF)
+
+
+def _last_item(batch: Batch, history: Ints) -> Ints:
+    out = np.zeros(len(batch), np.int32)
+    kept = batch.history_type != _DISLIKE
+    out[batch.history_row[kept]] = history[kept]  # oldest first: the newest is written last
+    return out
+
+
+def _age_bucket(age_ms: Ints) -> Ints:
+    """Octave of seconds, from 1."""
+    seconds = np.maximum(age_ms, 0) / 1_000.0
+    return np.minimum(1 + np.log2(1.0 + seconds), AGE_BUCKETS - 1).astype(np.int32)
+
+
+def _clock(anchor: Ints, since_ms: NDArray[np.float64]) -> NDArray[np.float32]:
+    """The moment, `[n, 3]`: the hour of the (UTC) day on a circle, time since the last event."""
+    turn = 2 * np.pi * (anchor % 86_400_000) / 86_400_000
+    since = np.log1p(np.maximum(since_ms, 0.0) / 3_600_000.0) / 4.0
+    columns = [np.sin(turn), np.cos(turn), np.nan_to_num(since, nan=3.0)]
+    return np.column_stack(columns).astype(np.float32)

@@ -1,0 +1,87 @@
+"""What is kept of a micro-batch once it has been trained on."""
+
+import numpy as np
+
+from models.catalogue import Attributes
+from models.prepare import Prepared
+from models.state import State
+
+__all__ = ["remember"]
+
+_NEVER = np.iinfo(np.int64).min
+
+
+def remember(state: State, step: Prepared, attributes: Attributes, overlap: int) -> None:
+    """Count a micro-batch: everything that the next one may know of it.
+
+    Args:
+        state: is changed.
+        step: the micro-batch.
+        attributes: of the users; popularity is also counted by their values.
+        overlap: windows that an event falls in.
+    """
+    batch, wanted = step.batch, step.batch.wanted
+    state.stream.update(step.items, wanted / overlap, batch.disliked / overlap, batch.anchor)
+    state.user_stats.update(step.users, step.targets, step.present)
+    state.item_stats.update(step.items, step.targets, step.present)
+    state.baselines.update(step.items[wanted], step.last[wanted], batch.anchor[wanted])
+    _count_keys(state, step, attributes)
+    _profile(state, step)
+    state.known[step.items[step.items > 0]] = True
+    state.now = max(state.now, int(batch.anchor.max(initial=state.now)))
+
+
+def _count_keys(state: State, step: Prepared, attributes: Attributes) -> None:
+    """Popularity by attribute and context value, of wanted rows."""
+    batch = step.batch
+    codes = attributes.codes(batch.users)[batch.user]
+    row, column = np.nonzero(codes)
+    names = [attributes.names[code] for code in (codes[row, column] - 1).tolist()]
+    names += [batch.tokens[code] for code in batch.token.tolist()]
+    row = np.concatenate([row, batch.token_row])
+    kept = batch.wanted[row] & (step.items[row] > 0)
+    if not kept.any():
+        return
+    distinct = list(dict.fromkeys(names))
+    place = {name: i for i, name in enumerate(distinct)}
+    code = np.array([place[name] for name in names], np.int64)
+    counts = np.bincount(code, minlength=len(distinct))
+    keys = state.key_ids.admit(distinct, np.full(len(distinct), step.now), counts)[code]
+    kept &= keys > 0
+    ones = np.ones(int(kept.sum()))
+    state.key_counts.add(keys[kept], step.items[row[kept]], ones, step.now)
+
+
+def _profile(state: State, step: Prepared) -> None:
+    """Keep each user's newest row: its history, its own event, its context."""
+    batch, profiles = step.batch, state.profiles
+    order = np.argsort(batch.anchor, kind="stable")
+    newest = dict(zip(step.users[order].tolist(), order.tolist(), strict=True))
+    newest.pop(0, None)
+    users = np.fromiter(newest.keys(), np.int64, len(newest))
+    rows = np.fromiter(newest.values(), np.int64, len(newest))
+    late = batch.anchor[rows] < profiles.last_event[users]
+    users, rows = users[~late], rows[~late]
+    past = step.inputs["past"][rows]
+    types = step.inputs["types"][rows].astype(np.int8)
+    times = _times(step, rows, types > 0)
+    own = batch.touched[rows]
+    mine = rows[own]
+    kinds = (batch.strongest[mine] + 1).astype(np.int8)
+    past[own] = np.column_stack([past[own][:, 1:], step.items[mine]])
+    types[own] = np.column_stack([types[own][:, 1:], kinds])
+    times[own] = np.column_stack([times[own][:, 1:], batch.anchor[mine]])
+    profiles.past[users], profiles.types[users], profiles.times[users] = past, types, times
+    profiles.context[users] = step.inputs["context"][rows]
+    profiles.last_event[users] = batch.anchor[rows]
+
+
+def _times(step: Prepared, rows: np.ndarray, held: np.ndarray) -> np.ndarray:
+    """Times `[n, history]` of the past events that `held` marks, epoch ms."""
+    batch, length = step.batch, held.shape[1]
+    times = np.full(held.shape, _NEVER)
+    if len(batch.history_age):
+        end = np.searchsorted(batch.history_row, rows, side="right")
+        at = np.where(held, end[:, None] + np.arange(-length, 0), 0)
+        times = np.where(held, batch.anchor[rows][:, None] - batch.history_age[at], times)
+    return times
