@@ -160,8 +160,7 @@ def make_store(root: Path, *, click_weight: float = 0.0, catalogue: bool = True)
         ],
     )
     store.put_serving(1, lambda folder: write_serving(folder, click_weight))
-    store.put_manifest(manifest(1))
-    store.put_manifest(manifest(2))
+    store.put_manifests([manifest(1), manifest(2)])
     store.serve(2)
     if catalogue:
         items = [
@@ -281,7 +280,7 @@ def test_answers_are_json(store: Store) -> None:
 
 
 def test_versions_tell_figures_and_freshness(store: Store) -> None:
-    store.put_manifest(manifest(3, gate=Verdict(served=False, reasons=["loss is nan"])))
+    store.put_manifests([manifest(3, gate=Verdict(served=False, reasons=["loss is nan"]))])
     first, second, third = json.loads(json.dumps(versions(store)))
     assert (first["current"], second["current"], third["served"]) == (False, True, False)
     assert second["recall@20"] == {"model": 0.5, "popularity": 0.375}
