@@ -38,7 +38,7 @@ def draw(
     room = size - len(hot)
     share = 1.0
     if len(others) > room:
-        share = room / len(others)
+        share = max(room, 1) / len(others)
         others = np.sort(rng.choice(others, room, replace=False, shuffle=False))
     rows = np.zeros(size, np.int32)
     correction = np.full(size, -1e9, np.float32)

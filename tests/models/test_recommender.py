@@ -1,0 +1,237 @@
+"""The loss, its gradient, the optimizers and what a step may do; numbers derived here."""
+
+import numpy as np
+import pytest
+
+from models.config import ModelConfig
+from models.runtime import tensorflow
+
+tf = tensorflow()
+
+from models.optimizers import Adam, Table  # noqa: E402
+from models.recommender import Recommender, _zeros, retrieval_loss  # noqa: E402
+
+SMALL = ModelConfig(
+    dim=8,
+    history=4,
+    step_rows=4,
+    negatives=6,
+    attributes=3,
+    contexts=2,
+    text_buckets=64,
+    attribute_buckets=64,
+)
+WIDTH = len(SMALL.stream_features)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return Recommender(SMALL, users=16, items=32, stats=10)
+
+
+def inputs(seed: int = 0) -> dict:
+    """A step on rows 1..4 and negatives 11..16, everything finite."""
+    rng = np.random.default_rng(seed)
+    given = tf.nest.map_structure(
+        lambda value: value.numpy(), _zeros(Recommender._signature(Fake(), 4, 6))
+    )
+    given["users"]["ints"][:, 0] = np.arange(1, 5)
+    given["users"]["ints"][:, 1:5] = rng.integers(1, 32, (4, 4))
+    given["users"]["ints"][:, 5:9] = 2
+    given["items"]["rows"][:] = [1, 2, 3, 4, *range(11, 17)]
+    given["items"]["words"] = np.array([[5, 6, 7], [0, 0, 4]], np.int32)
+    given["items"]["scale"] = np.array([0.7, 0.7, 1.0], np.float32)
+    given["features"][:] = rng.normal(size=(10, WIDTH))
+    given["weights"][:3, 0] = 1.0
+    given["weights"][3, 1] = 0.5
+    given["present"][:, 1] = 1.0
+    given["targets"][:, 1] = [1, 0, 1, 1]
+    return given
+
+
+class Fake:
+    """As much of a Recommender as its signature needs."""
+
+    config = SMALL
+    _stats = 10
+
+
+def weights(model: Recommender) -> dict[str, np.ndarray]:
+    return {name: value.numpy().copy() for name, value in model.state().items()}
+
+
+def test_with_every_item_drawn_the_loss_is_the_full_softmax():
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(3, 5)).astype(np.float32)
+    own = np.array([0, 3, 4])
+    masked = np.zeros((3, 5), bool)
+    masked[np.arange(3), own] = True  # the own item is not its own negative
+    score = tf.Variable(scores)
+    with tf.GradientTape() as tape:
+        positive = tf.gather(score, own, batch_dims=1)
+        loss = retrieval_loss(positive, score, tf.zeros(5), masked, tf.ones(3), tf.zeros(3))
+    softmax = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    p = softmax[np.arange(3), own]
+    assert loss.numpy() == pytest.approx(-np.log(p), rel=1e-5)
+    expected = softmax.copy()
+    expected[np.arange(3), own] -= 1.0
+    gradient = tf.convert_to_tensor(tape.gradient(loss, score)).numpy()
+    assert gradient == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_dislike_loses_what_it_keeps_of_the_probability():
+    scores = np.array([[1.0, 0.0, 2.0]], np.float32)
+    p = np.exp(1.0) / np.exp(scores).sum()
+    loss = retrieval_loss(
+        np.array([1.0], np.float32),
+        scores,
+        np.zeros(3, np.float32),
+        np.array([[True, False, False]]),
+        np.zeros(1, np.float32),
+        np.ones(1, np.float32),
+    )
+    assert loss.numpy()[0] == pytest.approx(-np.log(1 - p), rel=1e-5)
+
+
+def test_the_correction_makes_a_sample_speak_for_all():
+    # One of four equal items drawn with probability 1/4 weighs as much as all four.
+    loss = retrieval_loss(
+        np.zeros(1, np.float32),
+        np.zeros((1, 1), np.float32),
+        np.array([np.log(4.0)], np.float32),
+        np.zeros((1, 1), bool),
+        np.ones(1, np.float32),
+        np.zeros(1, np.float32),
+    )
+    assert loss.numpy()[0] == pytest.approx(np.log(5.0), rel=1e-6)
+
+
+def test_with_nothing_to_compete_with_there_is_no_loss():
+    loss = retrieval_loss(
+        np.ones(2, np.float32),
+        np.ones((2, 2), np.float32),
+        np.array([-1e9, 0.0], np.float32),
+        np.array([[False, True], [False, False]]),
+        np.ones(2, np.float32),
+        np.ones(2, np.float32),
+    )
+    assert loss.numpy()[0] == 0
+    assert loss.numpy()[1] > 0
+
+
+def test_adagrad_on_the_rows_touched():
+    table = Table(4, 2, rate=0.1, accumulator=0.01, name="t")
+    gradient = tf.IndexedSlices(
+        tf.constant([[3.0, 0.0], [1.0, 2.0], [9.0, 9.0]]), tf.constant([2, 2, 0]), [4, 2]
+    )
+    table.apply(gradient)
+    # Repeats are summed first: (4, 2). Row 0 never moves.
+    expected = [-0.1 * 4 / np.sqrt(0.01 + 16), -0.1 * 2 / np.sqrt(0.01 + 4)]
+    assert table.weights.numpy()[2] == pytest.approx(expected, rel=1e-5)
+    assert not table.weights.numpy()[[0, 1, 3]].any()
+    assert table.slots.numpy()[2] == pytest.approx([16.01, 4.01])
+    table.grow(6)
+    assert table.weights.shape == [None, 2]
+    assert table.weights.numpy().shape == (6, 2)
+    assert table.slots.numpy()[5] == pytest.approx([0.01, 0.01])
+    table.reset(np.array([2]))
+    assert not table.weights.numpy().any()
+    assert table.slots.numpy()[2] == pytest.approx([0.01, 0.01])
+
+
+def test_adams_first_step_is_its_rate():
+    variable = tf.Variable([1.0, 1.0])
+    Adam([variable], rate=0.1).apply([tf.constant([3.0, -0.5])])
+    assert variable.numpy() == pytest.approx([0.9, 1.1], rel=1e-5)
+
+
+def test_a_new_model_is_popularity(model):
+    users = {
+        "rows": np.arange(3),
+        "past": np.zeros((3, 4), np.int32),
+        "types": np.zeros((3, 4), np.int32),
+        "ages": np.zeros((3, 4), np.int32),
+        "attributes": np.zeros((3, 3), np.int32),
+        "context": np.zeros((3, 2), np.int32),
+        "clock": np.zeros((3, 3), np.float32),
+    }
+    fresh = Recommender(SMALL, users=16, items=32, stats=10)
+    features = np.random.default_rng(0).normal(size=(5, WIDTH)).astype(np.float32)
+    v = np.zeros((5, 8), np.float32)
+    items = np.concatenate([v, fresh.bias(features), features], axis=1)
+    vectors = fresh.users(users)
+    assert vectors.shape == (3, SMALL.vector_dim)
+    assert (vectors[:, 8] == 1).all()
+    hour = SMALL.stream_features.index("log_count_1h")
+    expected = np.repeat(features[None, :, hour], 3, axis=0)
+    assert fresh.score(vectors, items) == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_step_moves_what_it_touched_and_padding_nothing(model):
+    before = weights(model)
+    loss, finite = model.train(inputs())
+    after = weights(model)
+    assert finite
+    assert np.isfinite(loss)
+    moved = np.flatnonzero((before["item/rows"] != after["item/rows"]).any(axis=1))
+    assert moved.tolist() == [1, 2, 3, 4, *range(11, 17)]
+    words = np.flatnonzero((before["word/rows"] != after["word/rows"]).any(axis=1))
+    assert words.tolist() == [5, 6, 7]
+    for name in ("user", "item", "history", "word", "attribute"):
+        assert not after[f"{name}/rows"][0].any()
+
+
+@pytest.mark.parametrize("poison", ["weights", "features", "targets", "stats"])
+def test_a_poisoned_step_changes_nothing(model, poison):
+    given = inputs()
+    given[poison][0, 1] = np.nan
+    before = weights(model)
+    _, finite = model.train(given)
+    assert not finite
+    for name, value in weights(model).items():
+        assert value.tobytes() == before[name].tobytes(), name
+
+
+def test_tables_grow_without_a_new_trace(model):
+    model.train(inputs())
+    model.tables["item"].grow(64)
+    given = inputs()
+    given["items"]["rows"][0] = 63
+    model.train(given)
+    assert model.tables["item"].weights.numpy()[63].any()
+    assert model._train.experimental_get_tracing_count() == 1
+    model.items(dict(given["items"]))
+    assert model._items.experimental_get_tracing_count() == 1
+
+
+def test_scores_that_are_not_finite_rank_last(model):
+    users = np.full((1, SMALL.vector_dim), np.nan, np.float32)
+    assert np.isneginf(model.score(users, np.ones((2, SMALL.vector_dim), np.float32))).all()
+
+
+def test_weights_of_another_shape_are_refused(model):
+    arrays = weights(model)
+    arrays["dense/0"] = arrays["dense/0"][:, :1]
+    with pytest.raises(ValueError, match=r"'dense/0' has shape .* the checkpoint"):
+        model.load(arrays)
+    del arrays["dense/0"]
+    with pytest.raises(ValueError, match="differ in variable 'dense/0'"):
+        model.load(arrays)
+
+
+@pytest.mark.parametrize("sequence", ["mean", "none"])
+def test_other_ways_to_read_a_history(sequence):
+    config = SMALL.model_copy(update={"sequence": sequence})
+    made = Recommender(config, users=16, items=32, stats=10)
+    assert made.train(inputs())[1]
+
+
+def test_the_order_of_a_history_matters_to_the_transformer():
+    made = Recommender(SMALL, users=16, items=32, stats=10)
+    for seed in range(5):
+        made.train(inputs(seed))
+    given = inputs()["users"]
+    one = made._users(given).numpy()
+    given["ints"][:, 1:3] = given["ints"][:, 2:0:-1]  # not the newest
+    given["ints"][:, 9:11] = [3, 5]  # and told apart by age
+    assert np.abs(made._users(given).numpy() - one).max() > 1e-5
