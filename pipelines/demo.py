@@ -50,10 +50,10 @@ class DemoSpec:
     """The size of the demo: minutes on two cores."""
 
     events: int = 30_000
-    users: int = 300
-    items: int = 500
+    users: int = 150
+    items: int = 300
     seed: int = 7
-    max_wait: str = "6h"  # event time; some thirty versions fit on a screen
+    max_wait: str = "8h"  # event time; some thirty versions fit on a screen
 
     def world(self) -> SimulationSpec:
         """The stream that is simulated."""
