@@ -5,6 +5,7 @@ a rule, is looked at line by line (`rules.parse_line`).
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -34,9 +35,10 @@ LINES = pa.schema(
 )
 """Unparsed JSON records; the schema's metadata has the `source`."""
 
-_QUOTE, _BACKSLASH, _SPACE = ord('"'), ord("\\"), ord(" ")
+_QUOTE, _BACKSLASH, _SPACE, _ASCII = ord('"'), ord("\\"), ord(" "), 128
 _FEW = 64  # lines; a template for fewer costs more than it saves
-_MAX_MISSES = 4  # templates in a group that hardly anything fitted
+_SAMPLE = 128  # lines that tell whether a template is worth while
+_MAX_MISSES = 16  # lines of a group that made no template
 _MAX_QUOTES = 512  # in a line read by template
 
 
@@ -126,39 +128,74 @@ def _by_template(text: _Text, slow: _Slow) -> tuple[pa.RecordBatch, int]:
     if not len(text.starts):
         return templates.NONE, 0
     low, high = int(text.starts[0]), int(text.ends[-1])
-    quotes = (np.flatnonzero(text.letters[low:high] == _QUOTE) + low).astype(np.int32)
+    quotes = np.flatnonzero(text.letters[low:high] == _QUOTE).astype(np.int32)
+    if low:
+        quotes += np.int32(low)
     first = np.searchsorted(quotes, text.starts).astype(np.int32)
     counts = np.diff(first, append=np.int32(len(quotes)))
     counts[_odd_lines(text) | (counts > _MAX_QUOTES)] = 0
-    parts, extra = [], 0
-    sizes = np.bincount(counts)
-    sizes[0] = 0
-    for count in np.flatnonzero(sizes >= _FEW):
-        pending = np.flatnonzero(counts == count)
-        misses = 0
+    index = _Index(text, quotes, first)
+    parts, extra, slowly = [], 0, [np.flatnonzero(counts == 0)]
+    for group in _groups(counts):
+        pending, misses = group, 0
         while len(pending) >= _FEW and misses < _MAX_MISSES:
-            head, pending = int(pending[0]), pending[1:]
-            counts[head] = -1
-            template = templates.learn(text.line(head)) if slow.read(text, head) else None
-            if template is None:
-                continue
-            part, fits = templates.read(
-                template,
-                text.data,
-                quotes,
-                first[pending],
-                text.starts[pending],
-                text.ends[pending],
-            )
-            done, rest = pending[fits], pending[~fits]
-            counts[done] = -1
-            parts.append(_numbered(part, done))
-            extra += template.extra * len(done)
-            misses += len(done) * 16 < len(pending)
-            pending = rest
-    for index in np.flatnonzero(counts >= 0):
-        slow.read(text, int(index))
+            template = index.learn(pending, slow.now_ms)
+            if template is not None:
+                part, fits = index.read(template, pending)
+                parts.append(_numbered(part, pending[fits]))
+                extra += template.extra * part.num_rows
+                pending = pending[~fits]
+            if template is None or not fits[0]:
+                slowly.append(pending[:1])
+                pending = pending[1:]
+                misses += 1
+        slowly.append(pending)
+    for line in np.concatenate(slowly).tolist():
+        slow.read(text, line)
     return concat([templates.NONE, *parts], templates.SLOTS), extra
+
+
+@dataclass(frozen=True)
+class _Index:
+    """Where the quotes are."""
+
+    text: _Text
+    quotes: np.ndarray  # int32; of all lines
+    first: np.ndarray  # int32 [lines]; of the line's first quote, in `quotes`
+
+    def read(self, template: templates.Template, lines: np.ndarray) -> Any:
+        """`templates.read` of some lines."""
+        return templates.read(
+            template,
+            self.text.data,
+            self.quotes,
+            self.first[lines],
+            self.text.starts[lines],
+            self.text.ends[lines],
+        )
+
+    def learn(self, lines: np.ndarray, now_ms: int) -> templates.Template | None:
+        """The template of the first line; None if a sample says that few others fit it."""
+        line = self.text.line(int(lines[0]))
+        if isinstance(parse_line(line, now_ms), Fault):
+            return None
+        template = templates.learn(line)
+        if template is None or len(lines) < 2 * _SAMPLE:
+            return template
+        _, fits = self.read(template, lines[:: len(lines) // _SAMPLE])
+        return template if fits.sum() * 16 >= len(fits) else None
+
+
+def _groups(counts: np.ndarray) -> list[np.ndarray]:
+    """Lines by their number of quotes, each in order; count 0: none of them."""
+    order = np.argsort(counts.astype(np.int16), kind="stable")  # radix sort
+    sizes = np.bincount(counts)
+    ends = np.cumsum(sizes)
+    return [
+        order[end - size : end]
+        for count, (size, end) in enumerate(zip(sizes, ends, strict=True))
+        if count and size
+    ]
 
 
 def _numbered(part: pa.RecordBatch, lines: np.ndarray) -> pa.RecordBatch:
@@ -172,14 +209,15 @@ def _odd_lines(text: _Text) -> np.ndarray:
     low, high = int(text.starts[0]), int(text.ends[-1])
     letters = text.letters[low:high]
     breaks = int(np.sum(text.starts[1:] - text.ends[:-1]))  # bytes of line ends
-    controls = np.flatnonzero(letters < _SPACE)
-    if len(controls) > breaks:
-        odd |= _lines_with(text, controls + low)
+    controls = letters < _SPACE
+    if np.count_nonzero(controls) > breaks:
+        odd |= _lines_with(text, np.flatnonzero(controls) + low)
     escapes = letters == _BACKSLASH
     if escapes.any():
         odd |= _lines_with(text, np.flatnonzero(escapes) + low)
     if not _is_utf8(text):
-        odd |= np.array([not _decodes(text.line(i)) for i in range(len(text.starts))])
+        suspects = np.flatnonzero(_lines_with(text, np.flatnonzero(letters >= _ASCII) + low))
+        odd[suspects] |= np.array([not _decodes(text.line(int(i))) for i in suspects])
     return odd
 
 

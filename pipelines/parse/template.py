@@ -173,24 +173,24 @@ def read(
 def _bounds(
     template: Template, quotes: np.ndarray, first: np.ndarray, starts: np.ndarray, ends: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where pieces start and end, int32 `[lines, 2·pieces]`, and where that makes sense."""
-    bounds = np.empty((len(starts), 2 * len(template.pieces)), np.int32)
-    passed = 0  # quotes before the piece
-    for i, piece in enumerate(template.pieces):
-        before = piece.find(b'"')
-        if i == 0:
-            begin = starts
-        elif template.slots[i - 1].quoted:
-            begin = quotes[first + passed]
-        elif before >= 0:
-            begin = quotes[first + passed] - np.int32(before)
-        else:
-            begin = ends - np.int32(len(piece))
-        bounds[:, 2 * i] = begin
-        bounds[:, 2 * i + 1] = begin + np.int32(len(piece))
-        passed += piece.count(b'"')
-    sound = (bounds[:, 0] == starts) & (bounds[:, -1] == ends)
-    sound &= (bounds[:, 2::2] >= bounds[:, 1:-1:2]).all(axis=1)
+    """Where pieces start and end, int32 `[lines, 2·pieces]`, and where that makes sense.
+
+    A piece is found by its first quote, or by the end of the line if it has none.
+    """
+    counts = [piece.count(b'"') for piece in template.pieces]
+    passed = np.cumsum([0, *counts[:-1]], dtype=np.int32)
+    before = np.array([max(piece.find(b'"'), 0) for piece in template.pieces], np.int32)
+    lengths = np.array([len(piece) for piece in template.pieces], np.int32)
+    passed[-1] = min(passed[-1], sum(counts) - 1)  # stay within the line's quotes
+    begins = quotes[first[:, None] + passed]
+    begins -= before
+    if not counts[-1]:
+        begins[:, -1] = ends - lengths[-1]
+    bounds = np.empty((len(starts), 2 * len(lengths)), np.int32)
+    bounds[:, ::2] = begins
+    np.add(begins, lengths, out=bounds[:, 1::2])
+    sound = (begins[:, 0] == starts) & (bounds[:, -1] == ends)
+    sound &= (begins[:, 1:] >= bounds[:, 1:-1:2]).all(axis=1)
     return bounds, sound
 
 
