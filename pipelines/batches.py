@@ -8,6 +8,8 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
+from pipelines.columns import encode_map
+
 __all__ = ["concat", "conform", "decode", "encode", "plain"]
 
 
@@ -85,5 +87,7 @@ def _empty(schema: pa.Schema) -> pa.RecordBatch:
 
 def _concat_column(chunks: list[pa.Array]) -> pa.Array:
     if len({chunk.type for chunk in chunks}) > 1:
+        if any(pa.types.is_map(chunk.type) for chunk in chunks):
+            return pa.concat_arrays([encode_map(chunk) for chunk in chunks])
         chunks = [c.dictionary_decode() if pa.types.is_dictionary(c.type) else c for c in chunks]
     return pa.concat_arrays(chunks)
