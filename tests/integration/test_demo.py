@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
+from models.query import recommend
+from models.served import Served
 from pipelines.demo import DemoSpec, load_snippet, run_demo
 from pipelines.errors import RequestError
 
@@ -53,6 +56,29 @@ def test_the_three_lines_load_the_embeddings(demo: tuple[Path, str]) -> None:
     exec(lines, names)
     assert names["vectors"].shape[0] == len(names["ids"]) > 0
     assert np.isfinite(names["vectors"]).all()
+
+
+def test_recommendations_are_new_to_the_user_and_out(demo: tuple[Path, str]) -> None:
+    out, _ = demo
+    served = Served.load(out / "store")
+    newest = served.manifest.newest_event_time
+    published = {
+        row["item_id"]: row["published_at"]
+        for row in pq.read_table(out / "sim/items.parquet").to_pylist()
+    }
+    ids = served.items["item_id"].to_pylist()
+    for row in served.users.slice(0, 20).to_pylist():
+        seen = {ids[i] for i in row["seen"]}
+        answer = recommend(served, row["user_id"], 10)
+        assert answer.source == "model"
+        assert seen
+        for item in answer.items:
+            assert item.item_id not in seen
+            assert published[item.item_id] <= newest
+            assert item.heads is not None
+            assert all(0 <= item.heads[name] <= 1 for name in ("click", "like", "purchase"))
+        values = [item.value for item in answer.items if item.value is not None]
+        assert values == sorted(values, reverse=True)
 
 
 def test_a_second_call_shows_the_same_at_once(demo: tuple[Path, str]) -> None:

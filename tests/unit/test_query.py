@@ -356,3 +356,21 @@ def test_tables_show_what_matters(store: Store) -> None:
     for figure in ("0.500", "0.375", "0.250"):
         assert figure in shown
     assert show_versions([]).strip() == "no versions yet"
+
+
+def test_a_version_pruned_while_it_is_read_is_looked_up_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from models import served
+
+    read, calls = served._folder, []
+
+    def gone_at_first(folder: Path) -> dict[str, Any]:
+        calls.append(folder)
+        if len(calls) == 1:
+            raise FileNotFoundError(2, "gone", str(folder))
+        return read(folder)
+
+    monkeypatch.setattr(served, "_folder", gone_at_first)
+    assert recommend(store, "ann", 1).version == 2
+    assert len(calls) == 2
