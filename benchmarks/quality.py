@@ -1,0 +1,244 @@
+"""Is the model better than tuned simple baselines? One command, one table per log.
+
+    .venv/bin/python benchmarks/quality.py [LOG | EVENTS.parquet]... [--set model.dim=16]...
+
+A LOG is a folder of ../shared/data (default: kuairand_likes movielens_small), or any
+folder with events.parquet and, if there are any, items.parquet and users.parquet.
+Features and micro-batches are those of `rillet run` with the default job file; every
+micro-batch is predicted before it is trained on (DESIGN 4.4): whole catalogue, what the
+user had is left out. Figures are of the last half and of the last tenth of the predicted
+rows. A baseline's arm (half-life; m) is the best *in hindsight on those very rows*, for
+each figure apart. Intervals: 95 %, bootstrap over blocks of 50 consecutive micro-batches,
+model and baseline resampled together.
+"""
+
+import argparse
+import datetime
+import platform
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from models import metrics
+from models.inputs import read_batch
+from models.serving import BINARY_HEADS, HEADS
+from pipelines.config import JobConfig, load_job
+from pipelines.features_job import run_features
+from pipelines.microbatch import Keys, cut
+from pipelines.read.catalog import read_items, read_users
+
+DATA = Path(__file__).parents[2] / "shared" / "data"
+LOGS = ("kuairand_likes", "movielens_small")
+BLOCK, DRAWS = 50, 500
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("logs", nargs="*", default=list(LOGS))
+    parser.add_argument("--set", nargs="*", default=[], metavar="SECTION.FIELD=VALUE")
+    parser.add_argument("--batches", type=int, default=None, help="stop after so many")
+    given = parser.parse_args()
+    config = load_job(None, _overrides(given.set))
+    cpu = platform.processor() or platform.machine()
+    print(
+        f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d} · {cpu} · Python {sys.version.split()[0]}"
+    )
+    for name in given.logs:
+        report(name, config, given.batches)
+
+
+def _overrides(settings: list[str]) -> dict[str, dict[str, Any]]:
+    out: dict[str, dict[str, Any]] = {}
+    for setting in settings:
+        key, _, value = setting.partition("=")
+        section, _, field = key.partition(".")
+        number = value.replace(".", "", 1).replace("e-", "", 1).isdigit()
+        out.setdefault(section, {})[field] = float(value) if number else value
+    return out
+
+
+def report(name: str, config: JobConfig, limit: int | None) -> None:
+    """Run one log and print its table."""
+    from models.trainer import Trainer
+
+    folder = Path(name) if Path(name).exists() else DATA / name
+    events = folder if folder.is_file() else folder / "events.parquet"
+    rows, batches = _micro_batches(events, config)
+    trainer = Trainer(
+        config.model,
+        _catalogue(events.parent / "items.parquet", read_items),
+        _catalogue(events.parent / "users.parquet", read_users),
+    )
+    tally = Tally()
+    used = time.process_time()
+    for number, part in enumerate(batches[:limit], 1):
+        batch = rows.take(pa.array(part))
+        tally.add(trainer.step(number, batch), batch)
+        if number % 200 == 0:
+            print(f"  {name}: {number}/{len(batches)}", file=sys.stderr)
+    used = (time.process_time() - used) / max(len(tally.model), 1)
+    print(
+        f"\n{name}: {rows.num_rows} rows, {len(tally.model)} micro-batches, "
+        f"{used * 1e3:.0f} ms of CPU each"
+    )
+    tally.print(trainer.state.baselines)
+
+
+def _catalogue(path: Path, read: Any) -> pa.Table | None:
+    return read(str(path)).table if path.exists() else None
+
+
+def _micro_batches(events: Path, config: JobConfig) -> tuple[pa.RecordBatch, list[np.ndarray]]:
+    with tempfile.TemporaryDirectory() as folder:
+        now = int(time.time() * 1_000)
+        run_features([str(events)], Path(folder) / "out", config, [], now)
+        table = pq.read_table(Path(folder) / "out" / "features")
+    rows = table.combine_chunks().to_batches()[0]
+    return rows, cut(Keys.of(rows), config.batch, 1)
+
+
+class Tally:
+    """Per micro-batch: figures of each predicted row, of the model and of every arm."""
+
+    def __init__(self) -> None:
+        self.model: list[np.ndarray] = []  # [2, rows]: recall@20, NDCG@20
+        self.arms: list[np.ndarray] = []  # [2, rows, arms]
+        self.heads: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        self.means = RunningMeans()
+
+    def add(self, result: Any, rows: pa.RecordBatch) -> None:
+        """Take in what a step said of its rows."""
+        found = result.evaluation
+        figures = found.figures()
+        self.model.append(np.stack([figures["recall@20"], figures["ndcg@20"]]))
+        arms = np.zeros((2, len(found.rows), found.arms.greater.shape[1]), np.float32)
+        for place, measure in enumerate((metrics.recall, metrics.ndcg)):
+            arms[place, found.known] = measure(found.arms.greater, found.arms.ties, 20)
+        self.arms.append(arms)
+        self.heads.append(self.means.add(rows, found))
+
+    def print(self, baselines: Any) -> None:
+        """Print the table of the log."""
+        sizes = np.array([part.shape[1] for part in self.model])
+        ends = np.cumsum(sizes)
+        width = len(baselines.half_lives_h)
+        for name, share in (("last half", 0.5), ("last tenth", 0.9)):
+            first = int(np.searchsorted(ends, share * ends[-1]))
+            model = np.stack([part.sum(axis=1) for part in self.model[first:]])
+            arms = np.stack([part.sum(axis=1) for part in self.arms[first:]])
+            rows = sizes[first:]
+            print(f"  {name}: {rows.sum()} rows")
+            for place, figure in enumerate(("recall@20", "NDCG@20")):
+                totals = arms[:, place].sum(axis=0)
+                best = int(totals.argmax())
+                popular = int(totals[:width].argmax())
+                low, high, spread = _interval(model[:, place], arms[:, place, best], rows)
+                mean = model[:, place].sum() / rows.sum()
+                print(
+                    f"    {figure:9} model {mean:.4f} ± {spread:.4f}   "
+                    f"best baseline {totals[best] / rows.sum():.4f} {_arm(baselines, best)}   "
+                    f"popularity {totals[popular] / rows.sum():.4f} {_arm(baselines, popular)}   "
+                    f"ratio {mean * rows.sum() / totals[best]:.3f} [{low:.3f}, {high:.3f}]"
+                )
+        self._print_heads()
+
+    def _print_heads(self) -> None:
+        half = len(self.heads) // 2
+        targets, present, scores, means = (
+            np.concatenate([part[i] for part in self.heads[half:]]) for i in range(4)
+        )
+        for head, name in enumerate(HEADS):
+            held = present[:, head]
+            if held.sum() < 100:
+                continue
+            y, p = targets[held, head], scores[held, head]
+            user, item, both = (means[held, head, i] for i in range(3))
+            if head < BINARY_HEADS:
+                if y.min() == y.max():
+                    continue
+                figures = {
+                    "AUC": metrics.auc(y, p),
+                    "item's mean": metrics.auc(y, item),
+                    "user's mean": metrics.auc(y, user),
+                }
+            elif name == "rating":
+                figures = {
+                    "RMSE": np.sqrt(np.mean((y - p) ** 2)),
+                    "user + item mean": np.sqrt(np.mean((y - both) ** 2)),
+                }
+            else:
+                figures = {"rank correlation": _spearman(y, p), "item's mean": _spearman(y, item)}
+            told = "   ".join(f"{key} {value:.4f}" for key, value in figures.items())
+            print(f"  head {name}, last half of the micro-batches: {told}   ({held.sum()} rows)")
+
+
+class RunningMeans:
+    """Online means per user and per item, of which the heads have to know more."""
+
+    def __init__(self) -> None:
+        self.sums: dict[tuple[str, str], np.ndarray] = {}
+
+    def add(self, rows: pa.RecordBatch, found: Any) -> tuple[np.ndarray, ...]:
+        """Targets, where they are known, the heads' scores, and the means before this batch."""
+        from models.inputs import head_targets
+
+        batch = read_batch(rows)
+        targets, present = head_targets(batch)
+        where = found.head_rows
+        means = np.zeros((len(where), len(HEADS), 3))
+        whole = self._mean(("all", ""))
+        for place, row in enumerate(where):
+            user = self._mean(("user", batch.users[batch.user[row]]), whole)
+            item = self._mean(("item", batch.items[batch.item[row]]), whole)
+            means[place] = np.stack([user, item, user + item - whole], axis=1)
+        for row in where:
+            for key in (
+                ("all", ""),
+                ("user", batch.users[batch.user[row]]),
+                ("item", batch.items[batch.item[row]]),
+            ):
+                held = self.sums.setdefault(key, np.zeros((2, len(HEADS))))
+                held[0] += present[row]
+                held[1] += np.where(present[row], targets[row], 0.0)
+        return targets[where], present[where], found.heads, means
+
+    def _mean(self, key: tuple[str, str], whole: np.ndarray | None = None) -> np.ndarray:
+        """Mean per head; the whole's counts as 5 observations more."""
+        n, total = self.sums.get(key, np.zeros((2, len(HEADS))))
+        if whole is None:
+            return total / np.maximum(n, 1)
+        return (total + 5 * whole) / (n + 5)
+
+
+def _interval(model: np.ndarray, arm: np.ndarray, rows: np.ndarray) -> tuple[float, float, float]:
+    """95 % of the ratio of sums, and the standard error of the model's mean."""
+    starts = np.arange(0, len(model), BLOCK)
+    sums = np.stack([np.add.reduceat(values, starts) for values in (model, arm, rows)])
+    draws = np.random.default_rng(0).integers(0, len(starts), (DRAWS, len(starts)))
+    m, a, n = sums[:, draws].sum(axis=2)
+    low, high = np.quantile(m / np.maximum(a, 1e-9), [0.025, 0.975])
+    return float(low), float(high), float((m / n).std())
+
+
+def _spearman(x: np.ndarray, y: np.ndarray) -> float:
+    def ranks(values: np.ndarray) -> np.ndarray:
+        _, inverse, size = np.unique(values, return_inverse=True, return_counts=True)
+        return (np.cumsum(size) - (size - 1) / 2.0)[inverse]
+
+    return float(np.corrcoef(ranks(x), ranks(y))[0, 1])
+
+
+def _arm(baselines: Any, index: int) -> str:
+    arm = baselines.arm(index)
+    half_life = "no decay" if arm["half_life_h"] is None else f"{arm['half_life_h']:g} h"
+    return f"({half_life}{', m ' + format(arm['m'], 'g') if 'm' in arm else ''})"
+
+
+if __name__ == "__main__":
+    main()
