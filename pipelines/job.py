@@ -4,27 +4,31 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
 
+from models import durable
 from models.embeddings import Keep
+from models.manifest import utc_ms
 from models.store import Store
 from pipelines import ledger
 from pipelines.config import JobConfig
 from pipelines.dead import KeepDeadLetters
 from pipelines.dedupe import FindRepeats
 from pipelines.failures import explain
-from pipelines.featurize import Featurize
 from pipelines.finetune import TRAINER, FineTune, FineTuneModel
 from pipelines.metrics import counters
 from pipelines.microbatch import LogBatches, MicroBatch
 from pipelines.options import TrainerOptions, pipeline_options
+from pipelines.past import write_ends
 from pipelines.publish import FileSink
 from pipelines.read import ReadEvents, check_sources
 from pipelines.read.catalog import Catalogue, read_items, read_users
+from pipelines.resume import FeaturizeOn, Recognise
 from pipelines.validate import Validate
 
 __all__ = ["RunRequest", "build", "run_job"]
@@ -51,23 +55,30 @@ class RunRequest:
 def build(pipeline: beam.Pipeline, request: RunRequest, store: Store, start: int) -> None:
     """Lay out the job; `start` is the last batch of the runs before."""
     config, features = request.config, request.config.features
+    state, pending = store.state_path(start), ledger.pending_path(store)
     log = LogBatches(store, config.batch, features.history, start)
     hints = pipeline.options.view_as(TrainerOptions).hints()
+
     parsed = (
         pipeline
         | "Read" >> ReadEvents(sources=request.events)
         | "Validate" >> Validate(now_ms=request.now_ms)
     )
-    lost = parsed.valid | "Deduplicate" >> FindRepeats(
+    told = parsed.valid | "Recognise" >> Recognise(state=state, config=features)
+    lost = told.fresh | "Deduplicate" >> FindRepeats(
         horizon_ms=features.dedupe_horizon, shards=features.shards
     )
     _ = (
-        parsed.valid
-        | "Featurize" >> Featurize(config=features, lost=lost)
-        | "MicroBatch" >> MicroBatch(log=log)
+        told.fresh
+        | "Featurize" >> FeaturizeOn(config=features, state=state, pending=pending, lost=lost)
+        | "MicroBatch" >> MicroBatch(log=log, seen=partial(write_ends, pending / "ends.json"))
         | "FineTune" >> FineTuneModel(job=_fine_tune(request, store), resource_hints=hints)
     )
-    _ = parsed.dead | "DeadLetters" >> KeepDeadLetters(folder=store.root / "dead_letters")
+    _ = (
+        (parsed.dead, told.dead)
+        | "Dead" >> beam.Flatten()
+        | "DeadLetters" >> KeepDeadLetters(folder=store.root / "dead_letters")
+    )
 
 
 def run_job(request: RunRequest) -> dict[str, Any]:
@@ -93,9 +104,16 @@ def _run(request: RunRequest) -> dict[str, Any]:
         ledger.put_catalogue(store, "items", items)
         ledger.put_catalogue(store, "users", users)
         start = store.last_state()
+        durable.remove(ledger.pending_path(store))
         counted = _execute(request, store, start)
-        ledger.finish(store, start)
-        told = ledger.summary(store, counted)
+        past = ledger.finish(store, request.config.features, start)
+        told = ledger.summary(store, counted, past)
+    if counted.get("ancient"):
+        _log.warning(
+            "%d events are older than %s and were taken for repeats of what the store has seen",
+            counted["ancient"],
+            utc_ms(past.frontier - request.config.features.dedupe_horizon).isoformat(),
+        )
     told["seconds"] = round(request.monotonic() - begun, 3)
     _log.info("%s", told["message"])
     return told

@@ -4,20 +4,25 @@ The store's configuration and catalogue must fit what was logged: an
 interrupted run goes on with what it began with, to the byte.
 """
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from models import durable
+from models.manifest import utc_ms
 from models.store import Store
-from pipelines.config import JobConfig
+from pipelines.config import FeatureConfig, JobConfig
 from pipelines.errors import StoreError
+from pipelines.past import Past, advance, load, read_ends, save
 from pipelines.schema import DEAD_REASONS
 
-__all__ = ["held", "put_catalogue", "summary"]
+__all__ = ["finish", "held", "pending_path", "put_catalogue", "summary"]
 
 _FREE = {("features", "shards")}
 """Settings that change neither rows nor versions."""
@@ -70,34 +75,36 @@ def put_catalogue(store: Store, entity: str, table: pa.Table | None) -> None:
     durable.write_file(path, lambda file: pq.write_table(table, file, compression="zstd"))
 
 
-def summary(store: Store, counted: dict[str, int]) -> dict[str, Any]:
+def summary(store: Store, counted: dict[str, int], past: Past) -> dict[str, Any]:
     """What a finished run did and what the store has to show for it.
 
     Args:
         store: held by the caller.
         counted: the job's counters.
+        past: where the stream stands now.
     """
     versions = store.versions()
     newest = store.manifest(versions[-1]) if versions else None
     served, rows = store.current(), counted.get("rows", 0)
+    duplicates = counted.get("duplicates", 0)
     if rows:
-        message = f"{rows} rows in {counted.get('batches', 0)} steps; version {served} is served"
+        message = f"{rows} rows; version {served} is served"
     else:
         message = f"nothing new in these events; version {served} is still served"
     return {
         "versions": len(versions),
         "served": served,
         "read": counted.get("read", 0),
-        "valid": counted.get("valid", 0) - counted.get("duplicates", 0),
+        "valid": counted.get("valid", 0) - duplicates - counted.get("dead_too_late", 0),
         "rows": rows,
         "dead": {
             reason: counted[f"dead_{reason}"]
             for reason in DEAD_REASONS
             if f"dead_{reason}" in counted
         },
-        "duplicates": counted.get("duplicates", 0),
+        "duplicates": duplicates,
         "digest": newest.digest if newest else None,
-        "max_event_time": newest.newest_event_time.isoformat() if newest else None,
+        "max_event_time": utc_ms(past.newest).isoformat() if newest else None,
         "message": message,
     }
 
@@ -128,18 +135,41 @@ def _leaves(table: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
             yield f"{prefix}{name}", value
 
 
-def finish(store: Store, start: int) -> None:
+def pending_path(store: Store) -> Path:
+    """Where a run collects what the next one has to know (see `pipelines.past`)."""
+    return store.root / "state" / "pending"
+
+
+def finish(store: Store, config: FeatureConfig, start: int) -> Past:
     """Check that an interrupted run was brought to its end, and mark the end.
+
+    Args:
+        store: held by the caller.
+        config: how long ids and revisions are kept.
+        start: the last batch of the runs before.
+
+    Returns:
+        Where the stream stands now.
 
     Raises:
         StoreError: the log holds batches that these events did not lead to.
     """
-    last = store.last_batch()
-    versions = store.versions()
-    if last > max([start, *versions[-1:]]):
+    last, pending = store.last_batch(), pending_path(store)
+    if last > max([start, *store.versions()[-1:]]):
         raise StoreError(
             f"{store.root} holds micro-batches up to {last} of an interrupted run, and these "
             "events have nothing new: give the --events that it began with"
         )
+    past = load(store.state_path(start))
     if last > start:
-        store.put_state(last, lambda folder: (folder / "x").write_text(""))
+        ends = read_ends(pending / "ends.json")
+        past = advance(past, ends, pending.glob("ids-*.arrow"), config)
+        store.put_state(last, partial(_leave, pending, past))
+    durable.remove(pending)
+    return past
+
+
+def _leave(pending: Path, past: Past, folder: Path) -> None:
+    save(folder, past)
+    for users in sorted(pending.glob("users-*.bin")):
+        shutil.copyfile(users, folder / users.name)

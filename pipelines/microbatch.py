@@ -5,7 +5,7 @@ window end the pending rows become a batch once there are `min_rows` of them or
 the oldest has waited `max_wait` of event time (DESIGN 7).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -223,14 +223,15 @@ class LogBatches:
 class _Log(beam.DoFn):
     """All of a run's rows, gathered under one key → the span (start, last) that was logged."""
 
-    def __init__(self, log: LogBatches) -> None:
-        self._log = log
+    def __init__(self, log: LogBatches, seen: Callable[[pa.RecordBatch], None]) -> None:
+        self._log, self._seen = log, seen
 
     def process(self, keyed: tuple[int, Iterable[FeatureRows]]) -> Iterator[tuple[int, int]]:
         parts = [part for part in keyed[1] if len(part)]
         if not parts:
             return
         rows = FeatureRows.concat(parts)
+        self._seen(rows.rows)
         with self._log.store.lock("writer"):
             span = self._log(rows)
         yield span
@@ -241,9 +242,14 @@ class MicroBatch(beam.PTransform):
     """(shard, feature rows) → the span of the log that they became.
 
     Nothing comes out where there are no rows.
+
+    Attributes:
+        log: the training log.
+        seen: called with all rows (`pipelines.rows.ROWS`) before they are logged.
     """
 
     log: LogBatches
+    seen: Callable[[pa.RecordBatch], None]
 
     def expand(
         self, rows: beam.PCollection[tuple[int, FeatureRows]]
@@ -253,7 +259,7 @@ class MicroBatch(beam.PTransform):
             rows
             | "OneKey" >> beam.Map(_one_key).with_output_types(tuple[int, FeatureRows])
             | "Gather" >> beam.GroupByKey()
-            | "Log" >> beam.ParDo(_Log(self.log)).with_output_types(tuple[int, int])
+            | "Log" >> beam.ParDo(_Log(self.log, self.seen)).with_output_types(tuple[int, int])
         )
 
 
