@@ -5,7 +5,6 @@ a rule, is looked at line by line (`rules.parse_line`).
 """
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -36,8 +35,9 @@ LINES = pa.schema(
 """Unparsed JSON records; the schema's metadata has the `source`."""
 
 _QUOTE, _BACKSLASH, _SPACE, _ASCII = ord('"'), ord("\\"), ord(" "), 128
-_FEW = 64  # lines; a template for fewer costs more than it saves
-_SAMPLE = 128  # lines that tell whether a template is worth while
+_FEW = 200  # lines; a template for fewer costs more than it saves
+_MANY = 4_096  # lines; a template for more is tried on a sample first
+_SAMPLE = 128
 _MAX_MISSES = 16  # lines of a group that made no template
 _MAX_QUOTES = 512  # in a line read by template
 
@@ -128,9 +128,9 @@ def _by_template(text: _Text, slow: _Slow) -> tuple[pa.RecordBatch, int]:
     if not len(text.starts):
         return templates.NONE, 0
     low, high = int(text.starts[0]), int(text.ends[-1])
-    quotes = np.flatnonzero(text.letters[low:high] == _QUOTE).astype(np.int32)
+    quotes = np.flatnonzero(text.letters[low:high] == _QUOTE)
     if low:
-        quotes += np.int32(low)
+        quotes += low
     first = np.searchsorted(quotes, text.starts).astype(np.int32)
     counts = np.diff(first, append=np.int32(len(quotes)))
     counts[_odd_lines(text) | (counts > _MAX_QUOTES)] = 0
@@ -141,7 +141,7 @@ def _by_template(text: _Text, slow: _Slow) -> tuple[pa.RecordBatch, int]:
         while len(pending) >= _FEW and misses < _MAX_MISSES:
             template = index.learn(pending, slow.now_ms)
             if template is not None:
-                part, fits = index.read(template, pending)
+                part, fits = templates.read(template, index.of(pending))
                 parts.append(_numbered(part, pending[fits]))
                 extra += template.extra * part.num_rows
                 pending = pending[~fits]
@@ -160,19 +160,14 @@ class _Index:
     """Where the quotes are."""
 
     text: _Text
-    quotes: np.ndarray  # int32; of all lines
+    quotes: np.ndarray  # int64; of all lines
     first: np.ndarray  # int32 [lines]; of the line's first quote, in `quotes`
 
-    def read(self, template: templates.Template, lines: np.ndarray) -> Any:
-        """`templates.read` of some lines."""
-        return templates.read(
-            template,
-            self.text.data,
-            self.quotes,
-            self.first[lines],
-            self.text.starts[lines],
-            self.text.ends[lines],
-        )
+    def of(self, lines: np.ndarray) -> templates.Lines:
+        """Some lines, as a template takes them."""
+        text = self.text
+        starts, ends = text.starts[lines], text.ends[lines]
+        return templates.Lines(text.data, self.quotes, self.first[lines], starts, ends)
 
     def learn(self, lines: np.ndarray, now_ms: int) -> templates.Template | None:
         """The template of the first line; None if a sample says that few others fit it."""
@@ -180,9 +175,9 @@ class _Index:
         if isinstance(parse_line(line, now_ms), Fault):
             return None
         template = templates.learn(line)
-        if template is None or len(lines) < 2 * _SAMPLE:
+        if template is None or len(lines) < _MANY:
             return template
-        _, fits = self.read(template, lines[:: len(lines) // _SAMPLE])
+        fits = templates.fit(template, self.of(lines[:: len(lines) // _SAMPLE]))
         return template if fits.sum() * 16 >= len(fits) else None
 
 

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from pipelines.parse.rules import FIELDS
 from pipelines.schema import CONTEXT
 
-__all__ = ["NONE", "SLOTS", "Template", "learn", "read"]
+__all__ = ["NONE", "SLOTS", "Lines", "Template", "fit", "learn", "read"]
 
 SLOTS = pa.schema(
     [
@@ -124,55 +124,60 @@ def _anchored(template: Template) -> bool:
     )
 
 
-def read(
-    template: Template,
-    data: pa.Buffer,
-    quotes: np.ndarray,
-    first: np.ndarray,
-    starts: np.ndarray,
-    ends: np.ndarray,
-) -> tuple[pa.RecordBatch, np.ndarray]:
-    """Read the lines that have the template's shape.
+@dataclass(frozen=True)
+class Lines:
+    """Lines with as many quotes as a template, and no backslash or control character."""
 
-    Args:
-        template: from `learn`.
-        data: the bytes that hold the lines; below 2 GiB.
-        quotes: places of all quotes in it, int32, ascending.
-        first: for each line, where its first quote is in `quotes`; each line has as many
-            quotes as the template's, and no backslash or control character.
-        starts: places of the lines' first bytes, int32 `[lines]`, ascending.
-        ends: places just after their last bytes, int32 `[lines]`.
+    data: pa.Buffer  # the bytes that hold them; below 2 GiB
+    quotes: np.ndarray  # places of all quotes in it, int64, ascending
+    first: np.ndarray  # int32 [lines]; where a line's quotes begin in `quotes`
+    starts: np.ndarray  # int32 [lines], ascending; places of the first bytes
+    ends: np.ndarray  # int32 [lines]; places just after the last bytes
 
-    Returns:
-        The lines that fit, of schema SLOTS (`line` counts in the arguments' order), and
-        bool `[lines]`: which they are.
+
+@dataclass(frozen=True)
+class _Match:
+    """The lines that fit, taken apart."""
+
+    segments: pa.Array  # binary; pieces and slots by turns, and what lies between two lines
+    at: np.ndarray  # int32 [matched]; where a line's segments begin
+    rows: np.ndarray  # int64 [matched]; which of the lines
+
+
+def fit(template: Template, lines: Lines) -> np.ndarray:
+    """Bool `[lines]`: those that have the template's shape."""
+    fitting = np.zeros(len(lines.starts), bool)
+    fitting[_match(template, lines).rows] = True
+    return fitting
+
+
+def read(template: Template, lines: Lines) -> tuple[pa.RecordBatch, np.ndarray]:
+    """The lines that fit → (their values, schema SLOTS; bool `[lines]`: which they are).
+
+    The column `line` counts in the order of the lines given.
     """
-    bounds, sound = _bounds(template, quotes, first, starts, ends)
+    match = _match(template, lines)
+    fitting = np.zeros(len(lines.starts), bool)
+    fitting[match.rows] = True
+    return _columns(template, match), fitting
+
+
+def _match(template: Template, lines: Lines) -> _Match:
+    bounds, sound = _bounds(template, lines)
     rows = np.flatnonzero(sound)
-    if not len(rows):
-        return NONE, sound
-    bounds = bounds if len(rows) == len(starts) else bounds[rows]
-    width = bounds.shape[1]
-    segments = pa.Array.from_buffers(
-        pa.binary(),
-        bounds.size - 1,
-        [None, pa.py_buffer(np.ascontiguousarray(bounds)), data],
-    )
-    at = np.arange(len(rows), dtype=np.int32) * width
-    fits = _same_pieces(template, segments, at)
-    if not fits.all():
-        at, rows = at[fits], rows[fits]
-    fine = _good_bare(template, segments, at)
-    if not fine.all():
-        at, rows = at[fine], rows[fine]
-    fitting = np.zeros(len(starts), bool)
-    fitting[rows] = True
-    return _columns(template, segments, at, rows), fitting
+    if len(rows) < len(sound):
+        bounds = bounds[rows]
+    buffers = [None, pa.py_buffer(bounds), lines.data]
+    segments = pa.Array.from_buffers(pa.binary(), max(bounds.size - 1, 0), buffers)
+    at = np.arange(len(rows), dtype=np.int32) * np.int32(bounds.shape[1])
+    for check in (_same_pieces, _good_bare):
+        good = check(template, segments, at)
+        if not good.all():
+            at, rows = at[good], rows[good]
+    return _Match(segments, at, rows)
 
 
-def _bounds(
-    template: Template, quotes: np.ndarray, first: np.ndarray, starts: np.ndarray, ends: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _bounds(template: Template, lines: Lines) -> tuple[np.ndarray, np.ndarray]:
     """Where pieces start and end, int32 `[lines, 2·pieces]`, and where that makes sense.
 
     A piece is found by its first quote, or by the end of the line if it has none.
@@ -182,29 +187,31 @@ def _bounds(
     before = np.array([max(piece.find(b'"'), 0) for piece in template.pieces], np.int32)
     lengths = np.array([len(piece) for piece in template.pieces], np.int32)
     passed[-1] = min(passed[-1], sum(counts) - 1)  # stay within the line's quotes
-    begins = quotes[first[:, None] + passed]
+    begins = lines.quotes[lines.first[:, None] + passed].astype(np.int32)
     begins -= before
     if not counts[-1]:
-        begins[:, -1] = ends - lengths[-1]
-    bounds = np.empty((len(starts), 2 * len(lengths)), np.int32)
+        begins[:, -1] = lines.ends - lengths[-1]
+    bounds = np.empty((len(begins), 2 * len(lengths)), np.int32)
     bounds[:, ::2] = begins
     np.add(begins, lengths, out=bounds[:, 1::2])
-    sound = (begins[:, 0] == starts) & (bounds[:, -1] == ends)
+    sound = (begins[:, 0] == lines.starts) & (bounds[:, -1] == lines.ends)
     sound &= (begins[:, 1:] >= bounds[:, 1:-1:2]).all(axis=1)
     return bounds, sound
 
 
 def _same_pieces(template: Template, segments: pa.Array, at: np.ndarray) -> np.ndarray:
     """Bool `[lines]`: all fixed pieces are the template's."""
+    if not len(at):
+        return np.ones(0, bool)
     want = np.frombuffer(b"".join(template.pieces), np.uint8)
     places = at[:, None] + np.arange(0, 2 * len(template.pieces), 2, dtype=np.int32)
-    got = segments.take(pa.array(places.ravel()))
+    got = pc.take(segments, pa.array(places.ravel()), boundscheck=False)
     grid = np.frombuffer(got.buffers()[2], np.uint8)[: len(at) * len(want)]
     return (grid.reshape(len(at), len(want)) == want).all(axis=1)
 
 
 def _texts(segments: pa.Array, places: np.ndarray) -> pa.Array:
-    return segments.take(pa.array(places)).view(pa.string())
+    return pc.take(segments, pa.array(places), boundscheck=False).view(pa.string())
 
 
 def _good_bare(template: Template, segments: pa.Array, at: np.ndarray) -> np.ndarray:
@@ -228,10 +235,9 @@ def _good_bare(template: Template, segments: pa.Array, at: np.ndarray) -> np.nda
     return good
 
 
-def _columns(
-    template: Template, segments: pa.Array, at: np.ndarray, rows: np.ndarray
-) -> pa.RecordBatch:
-    columns = {"line": pa.array(rows, pa.int64())}
+def _columns(template: Template, match: _Match) -> pa.RecordBatch:
+    segments, at = match.segments, match.at
+    columns = {"line": pa.array(match.rows, pa.int64())}
     for i, slot in enumerate(template.slots):
         if slot.name in (None, "context"):
             continue

@@ -74,6 +74,8 @@ def assert_agrees(lines):
 @pytest.fixture(params=[2, 10_000], ids=["by template", "one by one"], autouse=True)
 def _few(request, monkeypatch):
     monkeypatch.setattr(lines_module, "_FEW", request.param)
+    monkeypatch.setattr(lines_module, "_MANY", 6)
+    monkeypatch.setattr(lines_module, "_SAMPLE", 3)
 
 
 def variants(count=8, **changes):
