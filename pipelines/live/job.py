@@ -1,0 +1,73 @@
+"""The live job on one screen: from a stream of events to published versions."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import apache_beam as beam
+
+from pipelines.config import JobConfig
+from pipelines.errors import RequestError
+from pipelines.finetune import FineTune
+from pipelines.live.cut import LiveLog
+from pipelines.live.letters import KeepLetters
+from pipelines.live.stages import CutLive, DedupeLive, FeaturizeLive
+from pipelines.live.ticks import check_window
+from pipelines.live.train import TrainLive
+from pipelines.options import TrainerOptions
+from pipelines.read.directory import DirectorySource, ReadDirectory
+from pipelines.read.kafka import ReadKafka
+from pipelines.read.kafka_uri import KafkaSource
+
+__all__ = ["build", "is_live", "live_source"]
+
+Source = KafkaSource | DirectorySource
+
+
+def is_live(events: Sequence[str]) -> bool:
+    """Whether a source grows while it is read: `kafka://` and `dir:`."""
+    return any(source.startswith(("kafka://", "dir:")) for source in events)
+
+
+def live_source(events: Sequence[str]) -> Source:
+    """The one source of a live run.
+
+    Raises:
+        SourceError: it is not there, or its options are wrong.
+        RequestError: there are several.
+    """
+    if len(events) != 1:
+        raise RequestError(
+            f"a live run reads one source, got {len(events)}: give a Kafka topic or a folder alone"
+        )
+    if events[0].startswith("kafka://"):
+        return KafkaSource.parse(events[0])
+    return DirectorySource.parse(events[0])
+
+
+def build(
+    pipeline: beam.Pipeline, source: Source, config: JobConfig, job: FineTune, start: int
+) -> None:
+    """Lay out the job; `start` is the last batch of the runs before."""
+    features = config.features
+    check_window(features.window)
+    log = LiveLog(job.store, config.batch, features.history)
+    hints = pipeline.options.view_as(TrainerOptions).hints()
+    parsed = pipeline | "Read" >> _read(source)
+    settled = parsed.valid | "Deduplicate" >> DedupeLive(config=features)
+    _ = (
+        settled.unique
+        | "Featurize" >> FeaturizeLive(config=features)
+        | "MicroBatch" >> CutLive(log=log, start=start)
+        | "FineTune" >> TrainLive(job=job, resource_hints=hints)
+    )
+    _ = (
+        (parsed.dead, settled.dead)
+        | "AllDead" >> beam.Flatten()
+        | "DeadLetters" >> KeepLetters(folder=job.store.root / "dead_letters")
+    )
+
+
+def _read(source: Source) -> beam.PTransform[Any, Any]:
+    if isinstance(source, KafkaSource):
+        return ReadKafka(source=source)
+    return ReadDirectory(source=source)

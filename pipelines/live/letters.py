@@ -1,0 +1,78 @@
+"""Dead letters of the live path: events that came too late, and where all letters go."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+from filelock import FileLock
+
+from pipelines import arrow  # noqa: F401 - registers the coder of batches
+from pipelines.columns import as_int64
+from pipelines.dead import keep
+from pipelines.schema import DEAD_LETTERS
+
+__all__ = ["KeepLetters", "too_late"]
+
+STRETCH = 1 << 16
+"""Positions of a source whose letters share a file: bounds what is written again for one more."""
+
+
+def too_late(events: pa.RecordBatch, tick: int) -> pa.RecordBatch:
+    """EVENTS `[n]` that came after their window could be revised → DEAD_LETTERS `[n]`.
+
+    Args:
+        events: the events; the payload is their content as JSON, the position their time.
+        tick: the event time (ms) that the stream had reached; also `seen_at`, so that a
+            restart writes the same letters.
+    """
+    count = events.num_rows
+    payload = [
+        json.dumps(row, default=str, ensure_ascii=False, sort_keys=True).encode()
+        for row in events.to_pylist()
+    ]
+    detail = [
+        f"event_time: got {time.isoformat()}, the stream had reached {tick} ms"
+        for time in events.column("event_time").to_pylist()
+    ]
+    columns = [
+        pa.array(payload, pa.binary()),
+        pa.array(["too_late"] * count, pa.string()),
+        pa.array(detail, pa.string()),
+        pa.array(["stream"] * count, pa.string()),
+        pa.array(as_int64(events.column("event_time"))),
+        pa.array([tick] * count, pa.int64()).cast(DEAD_LETTERS.field("seen_at").type),
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=DEAD_LETTERS)
+
+
+class _Keep(beam.DoFn):
+    """Dead letters → files, each letter once, however often it is seen."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def process(self, letters: pa.RecordBatch) -> Iterator[str]:
+        """Add them to the file of their stretch of the log."""
+        sources = letters.column("source").to_numpy(zero_copy_only=False)
+        stretch = letters.column("position").to_numpy() // STRETCH
+        keys = np.array([f"{s}#{n}" for s, n in zip(sources, stretch, strict=True)])
+        for key in np.unique(keys).tolist():
+            part = letters.filter(pa.array(keys == key))
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.folder / ".lock"):
+                yield str(keep(self.folder, key, [part]))
+
+
+@dataclass(eq=False, kw_only=True)
+class KeepLetters(beam.PTransform):
+    """Batches of DEAD_LETTERS → files in `folder`, one for a stretch of a source."""
+
+    folder: Path
+
+    def expand(self, letters: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[str]:
+        """At once: a stream has no end at which one could group them."""
+        return letters | "Write" >> beam.ParDo(_Keep(self.folder)).with_output_types(str)
