@@ -110,7 +110,11 @@ def _parquet_rows(file: SourceFile, opened: BinaryIO, key: str) -> Iterator[tupl
     number = 0
     try:
         for batch in parquet.iter_batches(use_threads=False):
-            columns = {field.name: _python(batch.column(i)) for i, field in enumerate(batch.schema)}
+            columns = {
+                field.name: _python(batch.column(i))
+                for i, field in enumerate(batch.schema)
+                if key == "user_id" or field.name in ITEMS.names or _is(field.type, _category)
+            }
             for values in zip(*columns.values(), strict=True):
                 yield f"row {number}", dict(zip(columns, values, strict=True))
                 number += 1
