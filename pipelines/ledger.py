@@ -48,6 +48,7 @@ def held(store: Store, config: JobConfig) -> Iterator[None]:
                 store.create(_settings(config))
             yield
         except BaseException:
+            durable.remove(pending_path(store))
             if new:
                 store.discard()
             raise
