@@ -12,7 +12,7 @@ import pyarrow as pa
 from pipelines.batches import concat
 from pipelines.parse import template as templates
 from pipelines.parse.result import Parsed, dead_letters
-from pipelines.parse.rules import MAX_LINE_BYTES, Event, Fault, parse_line
+from pipelines.parse.rules import MAX_LINE_BYTES, Event, Fault, extra_fields, load_line, parse_line
 from pipelines.parse.vector import (
     CODED_EVENTS,
     Columns,
@@ -92,7 +92,8 @@ def parse_lines(batch: pa.RecordBatch, now_ms: int) -> Parsed:
     )
     late = _Slow(now_ms)  # what the columns' rules refused: to be explained, seldom accepted
     for index in slots.column("line").filter(pa.array(~ok[: len(slots)])).to_pylist():
-        late.read(text, index)
+        if not late.read(text, index):  # extra fields count in events alone
+            extra -= extra_fields(load_line(text.line(index))[0])
     if late.events:
         more, _ = assemble(from_events(late.events), now_ms)
         valid = concat([valid, more], CODED_EVENTS)

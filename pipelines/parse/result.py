@@ -18,7 +18,7 @@ class Parsed:
     valid: pa.RecordBatch  # schema CODED_EVENTS
     dead: pa.RecordBatch  # schema DEAD_LETTERS
     read: int
-    extra_fields: int  # fields of read records that no column is for
+    extra_fields: int  # fields of valid records that no column is for
 
 
 def dead_letters(

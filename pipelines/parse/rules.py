@@ -24,6 +24,7 @@ __all__ = [
     "Event",
     "Fault",
     "check",
+    "extra_fields",
     "id_problem",
     "load_line",
     "parse_line",
@@ -56,7 +57,8 @@ _RFC3339 = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2}):([0-9]{2})"
     r"(?:\.([0-9]+))?(?:[Zz]|([+-])([0-9]{2}):([0-9]{2}))"
 )
-_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+# The closing quote is optional: a search that fails at each quote would be quadratic.
+_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
 _decode = msgspec.json.Decoder().decode
 
 
@@ -105,7 +107,12 @@ def parse_line(line: bytes, now_ms: int) -> tuple[Event, int] | Fault:
     result = check(record, now_ms)
     if isinstance(result, Fault):
         return result
-    return result, len(record.keys() - _KNOWN)
+    return result, extra_fields(record)
+
+
+def extra_fields(record: Mapping[str, Any]) -> int:
+    """How many fields no column is for."""
+    return len(record.keys() - _KNOWN)
 
 
 def load_line(line: bytes) -> tuple[dict[str, Any], Fault | None]:

@@ -108,7 +108,7 @@ def parse_rows(batch: pa.RecordBatch, now_ms: int) -> Parsed:
         valid = concat([valid, more], CODED_EVENTS)
     source = metadata.get(b"source", b"").decode()
     dead = dead_letters(payloads, faults, positions, source=source, now_ms=now_ms)
-    extra = int(metadata.get(b"extra", 0)) * batch.num_rows
+    extra = int(metadata.get(b"extra", 0)) * valid.num_rows
     return Parsed(valid, dead, batch.num_rows, extra)
 
 
@@ -138,7 +138,7 @@ def _text(array: pa.Array) -> tuple[pa.Array, np.ndarray]:
         codes = array.indices.cast(pa.int32())
         if not sound.all():
             fine = np.append(sound, True)[codes.fill_null(len(sound)).to_numpy()]
-        return pa.DictionaryArray.from_arrays(codes, words), fine
+        return _used(codes, words), fine
     if array.type != pa.string():
         array = array.cast(pa.string())
     try:
@@ -154,6 +154,17 @@ def _text(array: pa.Array) -> tuple[pa.Array, np.ndarray]:
             pa.string(),
         )
     return array, fine
+
+
+def _used(codes: pa.Int32Array, words: pa.StringArray) -> pa.DictionaryArray:
+    """The column with those words alone that occur: a row group's go with each of its batches."""
+    places = codes.drop_null().to_numpy()
+    used = np.zeros(len(words), bool)
+    used[places] = True
+    if len(words) < 64 or used.mean() > 0.5:
+        return pa.DictionaryArray.from_arrays(codes, words)
+    renumbered = pa.array((np.cumsum(used) - 1).astype(np.int32))
+    return pa.DictionaryArray.from_arrays(renumbered.take(codes), words.filter(pa.array(used)))
 
 
 def _decodes(value: bytes) -> bool:

@@ -291,6 +291,17 @@ def test_extra_fields_are_counted():
     assert parse_lines(raw(variants(5, a=1, b={"c": [1, 2]})), NOW).extra_fields == 10
 
 
+def test_extra_fields_of_dead_letters_are_not_counted():
+    lines = [*variants(5, more=1), with_(more=1, event_type="x"), with_(more=1, user_id=None)]
+    assert_agrees(lines)
+    assert parse_lines(raw(lines), NOW).extra_fields == 5
+
+
+def test_a_line_made_to_be_slow_is_not():
+    hostile = b'{"a":' * 70 + b'\\"' * 300_000  # quadratic: hours
+    assert parse_line(hostile, NOW).reason == "bad_json"
+
+
 JSON = st.recursive(
     st.none()
     | st.booleans()

@@ -256,6 +256,17 @@ def test_good_and_bad_rows_of_a_slice():
     assert parsed.dead.column("reason").to_pylist() == ["bad_value", "missing_field"]
 
 
+def test_words_that_no_row_uses_are_dropped():
+    words = pa.array([f"u{i}" for i in range(1000)])
+    codes = pa.array([7, 999, 7], pa.int32())
+    coded = pa.DictionaryArray.from_arrays(codes, words)
+    gaps = pa.DictionaryArray.from_arrays(pa.array([None, 999, 7], pa.int32()), words)
+    valid = parse_rows(rows(user_id=coded, platform=gaps), NOW).valid
+    assert valid.column("user_id").dictionary.to_pylist() == ["u7", "u999"]
+    assert valid.column("user_id").to_pylist() == ["u7", "u999", "u7"]
+    assert valid.column("platform").to_pylist() == [None, "u999", "u7"]
+
+
 @settings(max_examples=60)
 @given(
     st.lists(
