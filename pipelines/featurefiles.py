@@ -28,6 +28,17 @@ _CHUNK_ROWS = 1 << 17
 _DELTAS = ("window_start", "window_end", "anchor_time", "history_age_ms.list.element")
 """Columns of near neighbours: smaller and cheaper to write as differences."""
 
+_DICTIONARIES = (
+    "user_id",
+    "item_id",
+    "platform",
+    "context.key_value.key",
+    "context.key_value.value",
+    "history_items.list.element",
+    "history_types.list.element",
+)
+"""Columns that come dictionary-encoded and are written so, without a look at their strings."""
+
 _SUMMARY = "summary.json"
 _FOLDERS = {"features": FEATURES, "dead_letters": DEAD_LETTERS}
 
@@ -57,7 +68,7 @@ def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
         compression_level=1,
         store_schema=False,  # dictionaries are how we write, not what a reader should see
         dictionary_pagesize_limit=1 << 26,  # falling back to plain strings costs far more
-        use_dictionary=[],
+        use_dictionary=list(_DICTIONARIES),
         column_encoding=dict.fromkeys(_DELTAS, "DELTA_BINARY_PACKED"),
         write_statistics=False,
     )

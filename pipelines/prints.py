@@ -23,6 +23,8 @@ PRINTS = pa.schema(
     ]
 )
 
+_MARKS = np.uint64(1 << 20)
+
 LOSERS = pa.schema([pa.field("print", pa.uint64(), nullable=False)])
 """Keys of prints whose events are duplicates."""
 
@@ -62,11 +64,10 @@ def _shared(ids: Hashes) -> Ints:
     """Positions of the ids that occur more than once."""
     ordered = np.sort(ids)
     repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
-    if not len(repeated):
-        return np.empty(0, np.int64)
-    at = np.searchsorted(repeated, ids)
-    at[at == len(repeated)] = 0
-    return np.flatnonzero(repeated[at] == ids)
+    marks = np.zeros(_MARKS, bool)
+    marks[repeated % _MARKS] = True
+    perhaps = np.flatnonzero(marks[ids % _MARKS])  # few, so that looking them up costs little
+    return perhaps[np.isin(ids[perhaps], repeated)]
 
 
 def _lose(group: Ints, time: Ints, horizon_ms: int) -> Ints:
