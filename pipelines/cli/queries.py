@@ -24,6 +24,7 @@ def _pairs(texts: Sequence[str]) -> dict[str, str]:
 @store_option
 @click.option("--user", required=True, help="The user's id; a stranger gets what is popular.")
 @click.option("-k", "k", type=int, default=10, show_default=True, help="How many, 1 to 1000.")
+@click.option("--explain", is_flag=True, help="Say why each item is there.")
 @click.option("--include-seen", is_flag=True, help="Also items the user interacted with.")
 @click.option(
     "--attribute", "attributes", multiple=True, metavar="NAME=VALUE", help="Of a stranger."
@@ -41,6 +42,7 @@ def recommend(
     store: Path,
     user: str,
     k: int,
+    explain: bool,
     include_seen: bool,
     attributes: Sequence[str],
     contexts: Sequence[str],
@@ -69,7 +71,7 @@ def recommend(
         return
     from pipelines.render import show_answer
 
-    click.echo(show_answer(answer), nl=False)
+    click.echo(show_answer(answer, explain=explain), nl=False)
 
 
 @click.command()
