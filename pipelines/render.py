@@ -12,7 +12,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from models.query import Answer
+from models.query import Answer, Recommendation
 
 __all__ = [
     "answer_table",
@@ -40,29 +40,35 @@ def text_of(content: RenderableType, width: int | None = None) -> str:
 
 
 def answer_table(answer: Answer, *, explain: bool = False) -> RenderableType:
-    """Recommendations, the source below; with `explain` what the heads expect of each."""
+    """Recommendations, the source below; with `explain` a line of reasons under each."""
     table = Table(title=f"for {answer.user_id}", title_justify="left", box=None, pad_edge=False)
     table.add_column("#", justify="right")
     table.add_column("item", no_wrap=True)
-    table.add_column("title", ratio=3)
+    table.add_column("title" if any(item.title for item in answer.items) else "", ratio=3)
     table.add_column("score", justify="right")
-    modelled = answer.source == "model"
-    for name in _HEADS.values() if modelled and explain else ():
-        table.add_column(name, justify="right")
+    modelled = answer.source == "model" and not explain
     if modelled:
         table.add_column("near your", ratio=2, no_wrap=True)
     for item in answer.items:
-        heads = [f"{(item.heads or {}).get(name, 0.0):.2f}" for name in _HEADS]
-        row = [
-            str(item.rank),
-            item.item_id,
-            item.title or "",
-            f"{item.score:.3f}",
-            *(heads if modelled and explain else ()),
-            *([item.because_title or item.because or ""] if modelled else ()),
-        ]
-        table.add_row(*map(Text, row))
+        title = Text(item.title or "")
+        if explain:
+            title.append(("\n" if item.title else "") + _reasons(item), style="dim")
+        near = [Text(item.because_title or item.because or "")] if modelled else []
+        table.add_row(
+            Text(str(item.rank)), Text(item.item_id), title, Text(f"{item.score:.3f}"), *near
+        )
     return Group(table, Text(answer.why, style="dim"))
+
+
+def _reasons(item: Recommendation) -> str:
+    """What the heads expect of an item and what it is near to, in a line."""
+    found = [
+        f"{label} {item.heads[name]:.2f}" if name != "dwell" else f"{item.heads[name]:.0f} s dwell"
+        for name, label in _HEADS.items()
+        if item.heads and name in item.heads
+    ]
+    near = item.because_title or item.because
+    return " · ".join(found + ([f"near your {near}"] if near else [])) or "recently popular"
 
 
 def history_table(user: str, rows: Sequence[dict[str, Any]]) -> RenderableType:
