@@ -23,10 +23,10 @@ from pipelines.failures import explain
 from pipelines.finetune import TRAINER, FineTune, FineTuneModel
 from pipelines.metrics import counters
 from pipelines.microbatch import LogBatches, MicroBatch
-from pipelines.options import TrainerOptions, pipeline_options
+from pipelines.options import TrainerOptions, is_local, pipeline_options
 from pipelines.past import write_ends
 from pipelines.publish import FileSink
-from pipelines.read import ReadEvents, check_sources
+from pipelines.read import ReadEvents, check_sources, is_stream, is_topic
 from pipelines.read.catalog import Catalogue, read_items, read_users
 from pipelines.resume import FeaturizeOn, Recognise
 from pipelines.validate import Validate
@@ -59,11 +59,7 @@ def build(pipeline: beam.Pipeline, request: RunRequest, store: Store, start: int
     log = LogBatches(store, config.batch, features.history, start)
     hints = pipeline.options.view_as(TrainerOptions).hints()
 
-    parsed = (
-        pipeline
-        | "Read" >> ReadEvents(sources=request.events)
-        | "Validate" >> Validate(now_ms=request.now_ms)
-    )
+    parsed = _parsed(pipeline, request)
     told = parsed.valid | "Recognise" >> Recognise(state=state, config=features)
     lost = told.fresh | "Deduplicate" >> FindRepeats(
         horizon_ms=features.dedupe_horizon, shards=features.shards
@@ -72,12 +68,27 @@ def build(pipeline: beam.Pipeline, request: RunRequest, store: Store, start: int
         told.fresh
         | "Featurize" >> FeaturizeOn(config=features, state=state, pending=pending, lost=lost)
         | "MicroBatch" >> MicroBatch(log=log, seen=partial(write_ends, pending / "ends.json"))
-        | "FineTune" >> FineTuneModel(job=_fine_tune(request, store), resource_hints=hints)
+        | "FineTune" >> FineTuneModel(job=fine_tune(request, store), resource_hints=hints)
     )
     _ = (
         (parsed.dead, told.dead)
         | "Dead" >> beam.Flatten()
         | "DeadLetters" >> KeepDeadLetters(folder=store.root / "dead_letters")
+    )
+
+
+def _parsed(pipeline: beam.Pipeline, request: RunRequest) -> beam.pvalue.DoOutputsTuple:
+    """Events, dead letters and counts of the sources."""
+    if is_topic(request.events):
+        from pipelines.read.kafka import ReadKafka
+        from pipelines.read.kafka_uri import KafkaSource
+
+        source = KafkaSource.parse(request.events[0])
+        return pipeline | "Read" >> ReadKafka(source=source, live=False)
+    return (
+        pipeline
+        | "Read" >> ReadEvents(sources=request.events)
+        | "Validate" >> Validate(now_ms=request.now_ms)
     )
 
 
@@ -90,6 +101,10 @@ def run_job(request: RunRequest) -> dict[str, Any]:
         JobError: the job failed; what it had committed stays.
     """
     try:
+        if is_stream(request.events, local=is_local(request.beam_args)):
+            from pipelines.live.launch import run_live
+
+            return run_live(request)
         return _run(request)
     except Exception as error:
         raise explain(error) from error
@@ -97,8 +112,12 @@ def run_job(request: RunRequest) -> dict[str, Any]:
 
 def _run(request: RunRequest) -> dict[str, Any]:
     begun = request.monotonic()
-    check_sources(request.events)
-    items, users = _read(read_items, request.items), _read(read_users, request.users)
+    if not is_topic(request.events):
+        check_sources(request.events)
+    items, users = catalogues(request)
+    if request.predictions:
+        with durable.explained(request.predictions):
+            request.predictions.mkdir(parents=True, exist_ok=True)
     store = Store(request.store)
     with ledger.held(store, request.config):
         ledger.put_catalogue(store, "items", items)
@@ -129,7 +148,8 @@ def _execute(request: RunRequest, store: Store, start: int) -> dict[str, int]:
     return counters(result)
 
 
-def _fine_tune(request: RunRequest, store: Store) -> FineTune:
+def fine_tune(request: RunRequest, store: Store) -> FineTune:
+    """What training needs to know of a request."""
     overlap = request.config.features.window.overlap  # an event is in so many rows
     return FineTune(
         store=store,
@@ -139,6 +159,11 @@ def _fine_tune(request: RunRequest, store: Store) -> FineTune:
         predictions=request.predictions,
         trainer=request.trainer,
     )
+
+
+def catalogues(request: RunRequest) -> tuple[pa.Table | None, pa.Table | None]:
+    """Items and users, where the request names them."""
+    return _read(read_items, request.items), _read(read_users, request.users)
 
 
 def _read(reader: Callable[[str], Catalogue], source: str | None) -> pa.Table | None:

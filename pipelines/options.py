@@ -8,7 +8,14 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 
 from pipelines.errors import RequestError
 
-__all__ = ["LOCAL_RUNNERS", "TrainerOptions", "check_beam_args", "is_local", "pipeline_options"]
+__all__ = [
+    "LOCAL_RUNNERS",
+    "TrainerOptions",
+    "check_beam_args",
+    "is_local",
+    "pipeline_options",
+    "runner_name",
+]
 
 LOCAL_RUNNERS = frozenset({"directrunner", "fnapirunner", "inprocess", "bundlebaseddirectrunner"})
 """Runners whose options Python knows completely; others bring options of their own."""
@@ -57,7 +64,8 @@ def _beam_parser() -> "beam.options.pipeline_options._BeamArgumentParser":
     return parser
 
 
-def _runner_name(args: Sequence[str]) -> str:
+def runner_name(args: Sequence[str]) -> str:
+    """The runner that the arguments name; the default one where they do not."""
     for position, arg in enumerate(args):
         if arg.startswith("--runner="):
             return arg.partition("=")[2]
@@ -68,7 +76,7 @@ def _runner_name(args: Sequence[str]) -> str:
 
 def is_local(args: Sequence[str]) -> bool:
     """Whether the arguments name a runner inside this process (the default does)."""
-    return _runner_name(args).rpartition(".")[2].lower() in LOCAL_RUNNERS
+    return runner_name(args).rpartition(".")[2].lower() in LOCAL_RUNNERS
 
 
 def check_beam_args(args: Sequence[str], own_options: Iterable[str] = ()) -> list[str]:

@@ -1,12 +1,10 @@
 """The live job on one screen: from a stream of events to published versions."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import apache_beam as beam
 
 from pipelines.config import JobConfig
-from pipelines.errors import RequestError
 from pipelines.finetune import FineTune
 from pipelines.live.cut import LiveLog
 from pipelines.live.letters import KeepLetters
@@ -18,30 +16,9 @@ from pipelines.read.directory import DirectorySource, ReadDirectory
 from pipelines.read.kafka import ReadKafka
 from pipelines.read.kafka_uri import KafkaSource
 
-__all__ = ["build", "is_live", "live_source"]
+__all__ = ["build"]
 
 Source = KafkaSource | DirectorySource
-
-
-def is_live(events: Sequence[str]) -> bool:
-    """Whether a source grows while it is read: `kafka://` and `dir:`."""
-    return any(source.startswith(("kafka://", "dir:")) for source in events)
-
-
-def live_source(events: Sequence[str]) -> Source:
-    """The one source of a live run.
-
-    Raises:
-        SourceError: it is not there, or its options are wrong.
-        RequestError: there are several.
-    """
-    if len(events) != 1:
-        raise RequestError(
-            f"a live run reads one source, got {len(events)}: give a Kafka topic or a folder alone"
-        )
-    if events[0].startswith("kafka://"):
-        return KafkaSource.parse(events[0])
-    return DirectorySource.parse(events[0])
 
 
 def build(

@@ -12,7 +12,8 @@ from filelock import FileLock
 
 from pipelines import arrow  # noqa: F401 - registers the coder of batches
 from pipelines.columns import as_int64
-from pipelines.dead import keep
+from pipelines.dead import keep, reasons
+from pipelines.metrics import count
 from pipelines.schema import DEAD_LETTERS
 
 __all__ = ["KeepLetters", "too_late"]
@@ -62,6 +63,8 @@ class _Keep(beam.DoFn):
         keys = np.array([f"{s}#{n}" for s, n in zip(sources, stretch, strict=True)])
         for key in np.unique(keys).tolist():
             part = letters.filter(pa.array(keys == key))
+            for reason, number in reasons([part]).items():
+                count(f"dead_{reason}", number)
             self.folder.mkdir(parents=True, exist_ok=True)
             with FileLock(self.folder / ".lock"):
                 yield str(keep(self.folder, key, [part]))

@@ -26,7 +26,6 @@ from apache_beam.utils.timestamp import Timestamp
 
 from pipelines import arrow  # noqa: F401 - registers the coder of batches
 from pipelines.config import FeatureConfig
-from pipelines.dead import reasons
 from pipelines.hashing import hash_strings
 from pipelines.live.cut import END_OF_STREAM, Cutter, LiveLog
 from pipelines.live.dedupe import Waiting
@@ -114,10 +113,7 @@ class _Dedupe(beam.DoFn):
         if settled.late:
             count("late", settled.late)
         if settled.too_late.num_rows:
-            letters = too_late(settled.too_late, int(tag))
-            for reason, number in reasons([letters]).items():
-                count(f"dead_{reason}", number)
-            yield beam.pvalue.TaggedOutput(DEAD, letters)
+            yield beam.pvalue.TaggedOutput(DEAD, too_late(settled.too_late, int(tag)))
         if settled.unique.num_rows:
             users = hash_strings(settled.unique.column("user_id"))
             yield from split(settled.unique, users, self.config.shards)

@@ -7,6 +7,16 @@ in a cache folder, data, logs and process ids in the directory that is asked for
 """
 
 from pipelines.local.control import PARTS, default_directory, down, status, up
+from pipelines.local.flags import flink_flags, flink_jar
 from pipelines.local.part import PartStatus
 
-__all__ = ["PARTS", "PartStatus", "default_directory", "down", "status", "up"]
+__all__ = [
+    "PARTS",
+    "PartStatus",
+    "default_directory",
+    "down",
+    "flink_flags",
+    "flink_jar",
+    "status",
+    "up",
+]

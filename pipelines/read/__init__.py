@@ -6,6 +6,7 @@ both into events and dead letters.
 """
 
 from pipelines.read.files import ReadEvents
+from pipelines.read.live import is_stream, is_topic
 from pipelines.read.sources import check_sources
 
-__all__ = ["ReadEvents", "check_sources"]
+__all__ = ["ReadEvents", "check_sources", "is_stream", "is_topic"]

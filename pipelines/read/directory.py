@@ -67,6 +67,11 @@ class DirectorySource:
     settle_ms: int = 2_000
     poll_s: float = 0.2
 
+    @property
+    def endless(self) -> bool:
+        """Always."""
+        return True
+
     @classmethod
     def parse(cls, text: str) -> "DirectorySource":
         """Read `dir:PATH`, with `?disorder=5s&idle=30s&settle=2s` if wanted.

@@ -34,7 +34,7 @@ class KafkaSource:
     Attributes:
         brokers: `host:port`, separated by commas.
         topic: its name.
-        start: `earliest`, `latest`, an instant (RFC 3339 or epoch milliseconds), or
+        start: empty or `earliest`, `latest`, an instant (RFC 3339 or epoch milliseconds), or
             offsets as `partition:offset,…`; partitions not named start at the earliest.
         until: `now` reads what is there when the job starts, and ends; empty: for ever.
         disorder_ms: how far behind the newest event of its partition an event may lie;
@@ -51,7 +51,7 @@ class KafkaSource:
 
     brokers: str
     topic: str
-    start: str = "earliest"
+    start: str = ""
     until: str = ""
     disorder_ms: int = 5_000
     idle_ms: int = 30_000
@@ -97,6 +97,11 @@ class KafkaSource:
     def endless(self) -> bool:
         """Whether the stream goes on until it is stopped."""
         return self.until == ""
+
+    @property
+    def start_given(self) -> bool:
+        """Whether it was said where to begin."""
+        return bool(self.start)
 
     def consumer_settings(self) -> dict[str, Any]:
         """What librdkafka is told."""
@@ -148,7 +153,7 @@ class KafkaSource:
     @property
     def instant_ms(self) -> int | None:
         """The instant to start at, when one was given."""
-        if self.start in {"earliest", "latest"} or _OFFSETS.fullmatch(self.start):
+        if self.start in {"", "earliest", "latest"} or _OFFSETS.fullmatch(self.start):
             return None
         return _instant(self.start)
 
