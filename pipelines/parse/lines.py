@@ -35,7 +35,7 @@ LINES = pa.schema(
 """Unparsed JSON records; the schema's metadata has the `source`."""
 
 _QUOTE, _BACKSLASH, _SPACE, _ASCII = ord('"'), ord("\\"), ord(" "), 128
-_FEW = 200  # lines; a template for fewer costs more than it saves
+_FEW = 100  # lines; a template for fewer costs more than it saves
 _MANY = 4_096  # lines; a template for more is tried on a sample first
 _SAMPLE = 128
 _MAX_MISSES = 16  # lines of a group that made no template
