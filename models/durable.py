@@ -14,7 +14,16 @@ from typing import BinaryIO
 
 from models.errors import JobError, StoreError
 
-__all__ = ["Fill", "remove", "replace_folder", "sweep", "write_bytes", "write_file", "write_files"]
+__all__ = [
+    "Fill",
+    "explained",
+    "remove",
+    "replace_folder",
+    "sweep",
+    "write_bytes",
+    "write_file",
+    "write_files",
+]
 
 Fill = Callable[[BinaryIO], object]
 """Writes the content of a file."""
@@ -49,7 +58,7 @@ def write_files(files: Sequence[tuple[Path, Fill]]) -> None:
     """
     temporary = {path: _temporary(path) for path, _ in files}
     at = files[0][0] if files else Path()
-    with _explained(at):
+    with explained(at):
         try:
             for path, fill in files:
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,7 +87,7 @@ def replace_folder(path: Path, fill: Callable[[Path], object]) -> None:
         StoreError: the folder cannot be written to.
     """
     temporary = _temporary(path)
-    with _explained(path):
+    with explained(path):
         try:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
@@ -128,7 +137,7 @@ def _sync(path: Path) -> None:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def explained(path: Path) -> Iterator[None]:
     """Turn what the disk says into one line for the user."""
     try:
         yield

@@ -145,19 +145,21 @@ class Store:
             StoreError: somebody else holds it; the message names their pid.
         """
         new = not self.root.exists()
-        self.root.mkdir(parents=True, exist_ok=True)
         guard = filelock.FileLock(self.root / f".rillet-{role}.lock", timeout=_WAIT_S[role])
         holder = self.root / f".rillet-{role}.pid"
+        with durable.explained(self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+            try:
+                guard.acquire()
+            except filelock.Timeout:
+                pid = holder.read_text().strip() if holder.exists() else "unknown"
+                raise StoreError(
+                    f"store {self.root} is in use by run with pid {pid}: "
+                    "wait for it to end, or give another --store"
+                ) from None
         try:
-            guard.acquire()
-        except filelock.Timeout:
-            pid = holder.read_text().strip() if holder.exists() else "unknown"
-            raise StoreError(
-                f"store {self.root} is in use by run with pid {pid}: "
-                "wait for it to end, or give another --store"
-            ) from None
-        try:
-            holder.write_text(f"{os.getpid()}\n")
+            with durable.explained(holder):
+                holder.write_text(f"{os.getpid()}\n")
             yield
         finally:
             holder.unlink(missing_ok=True)
@@ -318,7 +320,7 @@ class Store:
     def _entries(self, folder: str = "") -> list[str]:
         try:
             return [path.name for path in (self.root / folder).iterdir()]
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
 
     def _numbers(self, folder: str, prefix: str = "") -> list[int]:

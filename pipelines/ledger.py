@@ -44,7 +44,7 @@ def held(store: Store, config: JobConfig) -> Iterator[None]:
             _check(store, config)
         store.clean()
         try:
-            if new:
+            if not store.last_batch():
                 store.create(_settings(config))
             yield
         except BaseException:
@@ -120,6 +120,8 @@ def _settings(config: JobConfig) -> dict[str, Any]:
 
 def _check(store: Store, config: JobConfig) -> None:
     made_with = dict(_leaves(store.meta().get("config", {})))
+    if not store.last_batch():
+        return  # nothing was made with it yet
     for name, value in _leaves(_settings(config)):
         if made_with.get(name, value) != value:
             raise StoreError(

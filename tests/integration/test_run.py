@@ -177,6 +177,26 @@ def test_another_configuration_is_refused_by_name(folder, tmp_path):
     assert versions(store) == before
 
 
+def test_a_store_with_nothing_in_it_takes_another_configuration(folder, plain, tmp_path):
+    summary, left = plain
+    empty = write(tmp_path / "empty.jsonl", [], "{broken\n")
+    other = load_job(folder / "job.toml", {"batch": {"min_rows": 31}})
+    told = run_job(request(folder, tmp_path / "store", empty, config=other))
+    assert told["versions"] == told["rows"] == 0
+    assert told["served"] is told["digest"] is told["max_event_time"] is None
+    assert run_job(request(folder, tmp_path / "store"))["digest"] == summary["digest"]
+    assert versions(tmp_path / "store") == left
+
+
+@pytest.mark.parametrize("name", ["store", "predictions"])
+def test_a_folder_that_cannot_be_made_is_named(folder, tmp_path, name):
+    (tmp_path / "file").write_text("")
+    inside = {"store": tmp_path / "store", name: tmp_path / "file" / "folder"}
+    error = refused(request(folder, inside.pop("store"), **inside))
+    assert isinstance(error, StoreError)
+    assert "file/folder cannot be written (Not a directory)" in str(error)
+
+
 def test_a_failing_worker_is_one_line_and_what_was_made_stays(folder, tmp_path):
     rows = events()
     rows[300] = {**rows[300], "item_id": "crash"}
