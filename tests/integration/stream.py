@@ -1,0 +1,140 @@
+"""Streams in a real Kafka, and the job on them in a process of its own.
+
+As a program: `stream.py EVENTS STORE BEAM…` runs the job with a trainer that only
+counts, and prints its summary.
+"""
+
+import json
+import random
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import msgspec
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from models.store import Store
+from tests.fake_trainer import FakeTrainer
+
+REPOSITORY = Path(__file__).parents[2]
+START_MS = 1_767_225_600_000  # 2026-01-01
+KINDS = ("impression", "view", "click", "like", "purchase", "rating", "cart")
+JOB = {
+    "features": {"window": "fixed:10s", "shards": 4, "history": 10, "dedupe_horizon": "1h"},
+    "batch": {"min_rows": 2_000, "max_rows": 4_000, "max_wait": "2m"},
+    "store": {"checkpoint_every": 5, "snapshot_every": 5},
+}
+
+
+class SlowTrainer(FakeTrainer):
+    """A step takes a while, so that a kill can hit the middle of one."""
+
+    def step(self, number, rows, *, predictions=False):
+        time.sleep(0.05)
+        return super().step(number, rows, predictions=predictions)
+
+
+def payloads(n: int, *, seed: int = 0, disorder_ms: int = 4_000) -> list[bytes]:
+    """Some events a second of event time apart by 10 ms, out of order, 2 % of them twice."""
+    dice = random.Random(seed)
+    encode = msgspec.json.Encoder().encode
+    told = []
+    for i in range(n):
+        kind = dice.choice(KINDS)
+        event = {
+            "event_id": f"e{i}",
+            "user_id": f"u{min(dice.randrange(2_000), dice.randrange(2_000))}",
+            "item_id": f"i{min(dice.randrange(500), dice.randrange(500))}",
+            "event_type": kind,
+            "event_time": START_MS + i * 10 - dice.randrange(disorder_ms),
+        }
+        if kind in {"purchase", "rating"}:
+            event["value"] = dice.randrange(1, 6)
+        told.append(encode(event))
+        if dice.random() < 0.02:
+            told.append(told[-1])
+    return told
+
+
+def topic(brokers: str, partitions: int) -> str:
+    """A fresh topic; its name."""
+    name = f"stream-{uuid.uuid4().hex[:8]}"
+    admin = AdminClient({"bootstrap.servers": brokers})
+    admin.create_topics([NewTopic(name, partitions, 1)])[name].result(30)
+    return name
+
+
+def produce(brokers: str, name: str, messages: list[bytes], partitions: int) -> None:
+    """Deal the messages out to the partitions, in their order."""
+    settings = {"bootstrap.servers": brokers, "queue.buffering.max.messages": 1_000_000}
+    producer = Producer(settings)
+    for i, message in enumerate(messages):
+        producer.produce(name, message, partition=i % partitions)
+        if i % 10_000 == 0:
+            producer.poll(0)
+    assert producer.flush(120) == 0
+
+
+def launch(uri: str, store: Path, *beam: str, log: Path) -> subprocess.Popen:
+    """The job on a stream, in the background; its output goes to `log`."""
+    with log.open("wb") as out:
+        return subprocess.Popen(
+            [sys.executable, str(Path(__file__)), uri, str(store), *beam],
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            cwd=REPOSITORY,
+        )
+
+
+def finish(job: subprocess.Popen, log: Path, timeout_s: float) -> dict:
+    """Wait for its end; its summary."""
+    try:
+        status = job.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        job.kill()
+        job.wait()
+        raise AssertionError(f"the job did not end in {timeout_s} s:\n{log.read_text()}") from None
+    assert status == 0, log.read_text()
+    return json.loads(log.read_text().strip().splitlines()[-1])
+
+
+def lineage(store: Path) -> tuple[list[str], str]:
+    """(Hash of every micro-batch, digest of the newest version) of a store."""
+    found = Store(store)
+    hashes = [found.read_batch(n)[1] for n in range(1, found.last_batch() + 1)]
+    versions = found.versions()
+    assert versions == list(range(1, len(hashes) + 1)), "a batch was skipped"
+    return hashes, found.manifest(versions[-1]).digest
+
+
+def trained(store: Path) -> list[int]:
+    """The batches that the model of the newest checkpoint was trained on, in order."""
+    found = Store(store)
+    newest = found.checkpoints()[-1]
+    return json.loads((found.checkpoint_path(newest) / "fake.json").read_text())["stepped"]
+
+
+def main() -> None:
+    from pipelines.config import JobConfig
+    from pipelines.job import RunRequest, run_job
+
+    events, store, *beam = sys.argv[1:]
+    request = RunRequest(
+        events=(events,),
+        items=None,
+        users=None,
+        store=Path(store),
+        config=JobConfig.model_validate(JOB),
+        predictions=None,
+        beam_args=tuple(beam),
+        now_ms=time.time_ns() // 1_000_000,
+        trainer="tests.integration.stream:SlowTrainer",
+    )
+    print(json.dumps(run_job(request)))
+
+
+if __name__ == "__main__":
+    main()

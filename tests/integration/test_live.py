@@ -1,0 +1,74 @@
+"""The live job on a real Kafka and a real Flink: as bounded, whatever is killed."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from models.store import Store
+from tests.integration import stream
+from tests.integration.chaos import VICTIMS, ordeal
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+
+@pytest.fixture
+def cluster(
+    services: Callable, local_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, str]:
+    """Kafka, Flink and the job server; jobs find them by themselves."""
+    monkeypatch.setenv("PYTHONPATH", str(stream.REPOSITORY))  # workers import the tests' trainer
+    monkeypatch.setenv("RILLET_LOCAL", str(local_directory))
+    return services("kafka", "flink", "beam")
+
+
+@pytest.mark.timeout(900)
+def test_killed_at_random_it_ends_as_if_undisturbed(
+    cluster: dict[str, str], local_directory: Path, tmp_path: Path
+) -> None:
+    kills = ordeal(
+        local_directory,
+        cluster["kafka"],
+        tmp_path,
+        events=60_000,
+        victims=list(VICTIMS),
+        seed=int(os.environ.get("RILLET_CHAOS_SEED", "1")),
+    )
+    assert len(kills) >= 3
+
+
+@pytest.mark.timeout(600)
+def test_bad_and_late_events_end_as_dead_letters_and_the_stream_goes_on(
+    cluster: dict[str, str], tmp_path: Path
+) -> None:
+    name = stream.topic(cluster["kafka"], 1)
+    messages = stream.payloads(4_000)
+    event = json.loads(messages[0])
+    ancient = {**event, "event_id": "ancient", "event_time": stream.START_MS - 86_400_000}
+    later = stream.START_MS + 3_600_000
+    tail = [{**event, "event_id": f"t{i}", "event_time": later + i * 1_000} for i in range(600)]
+    tail[100] |= {"item_id": "poison"}
+    tail[300] |= {"item_id": "crash"}
+    messages = [*messages[:2_000], b"{nonsense", *messages[2_000:]]
+    messages += [json.dumps(row).encode() for row in tail]
+    messages += [json.dumps(ancient).encode()]
+    stream.produce(cluster["kafka"], name, messages, 1)
+    uri = f"kafka://{cluster['kafka']}/{name}?until=now&batch=1000&stay=0"
+    store, log = tmp_path / "store", tmp_path / "log"
+    told = stream.finish(stream.launch(uri, store, "--runner=FlinkRunner", log=log), log, 300)
+    assert told["dead"] == {"bad_json": 1, "too_late": 1}
+    letters = pq.read_table(store / "dead_letters").to_pylist()
+    assert sorted(letter["reason"] for letter in letters) == ["bad_json", "too_late"]
+    (bad,) = [letter for letter in letters if letter["reason"] == "bad_json"]
+    assert bad["payload"] == b"{nonsense"
+    assert bad["source"] == f"{name}/0"
+    assert told["read"] == len(messages)
+    stream.lineage(store)
+    versions = [Store(store).manifest(n) for n in Store(store).versions()]
+    refused = [manifest for manifest in versions if not manifest.gate.served]
+    # A loss that is no number, a step that raised: refused, and the next one is served again.
+    assert len(refused) == 2
+    assert versions[-1].gate.served
