@@ -17,7 +17,6 @@ from pipelines.batches import concat, decode, encode
 from pipelines.columns import Ints, range_indices
 from pipelines.config import FeatureConfig
 from pipelines.features import aggregate
-from pipelines.live.ticks import join
 from pipelines.observations import (
     IMPRESSION,
     PURCHASE,
@@ -27,9 +26,9 @@ from pipelines.observations import (
     observe,
     read_log,
 )
+from pipelines.pieces import compact, join, take
 from pipelines.rows import FeatureRows
 from pipelines.schema import EVENTS
-from pipelines.shards import compact, take
 
 __all__ = ["FACTS", "Memory", "go_on"]
 

@@ -16,7 +16,8 @@ from pipelines.batches import concat, decode, encode
 from pipelines.columns import Ints, as_int64
 from pipelines.hashing import Hashes, hash_strings
 from pipelines.live.journal import Entry
-from pipelines.live.ticks import by_tick, join, tick_of
+from pipelines.live.ticks import by_tick, tick_of
+from pipelines.pieces import join
 from pipelines.prints import PRINTS, drop, losers, prints
 
 __all__ = ["Settled", "Waiting"]

@@ -33,8 +33,8 @@ from pipelines.live.journal import Journal, Mirror, Mirrors
 from pipelines.live.letters import too_late
 from pipelines.live.users import Users
 from pipelines.metrics import count
+from pipelines.pieces import split
 from pipelines.schema import EVENTS
-from pipelines.shards import split
 
 __all__ = ["DEAD", "CutLive", "DedupeLive", "FeaturizeLive", "Span"]
 

@@ -1,19 +1,15 @@
 """When the live stages wake up: at event-time ticks, the ends of windows."""
 
-from collections.abc import Iterable
-
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipelines.batches import concat
-from pipelines.columns import Ints, as_int64, encode_map
+from pipelines.columns import Ints, as_int64
 from pipelines.config import WindowSpec
 from pipelines.errors import RequestError
-from pipelines.schema import EVENTS
-from pipelines.shards import compact, take
+from pipelines.pieces import compact, take
 
-__all__ = ["by_tick", "check_window", "join", "tick_of"]
+__all__ = ["by_tick", "check_window", "tick_of"]
 
 
 def check_window(window: WindowSpec) -> None:
@@ -51,13 +47,3 @@ def by_tick(events: pa.RecordBatch, size_ms: int) -> list[tuple[int, pa.RecordBa
         (tick, compact(moved.slice(start, end - start)))
         for tick, start, end in zip(found.tolist(), [0, *ends], ends, strict=False)
     ]
-
-
-def join(batches: Iterable[pa.RecordBatch]) -> pa.RecordBatch:
-    """Batches of EVENTS → one, however their columns are encoded."""
-    at = EVENTS.get_field_index("context")
-    alike = []
-    for batch in batches:
-        context = encode_map(batch.column(at))
-        alike.append(batch.set_column(at, EVENTS.field(at).with_type(context.type), context))
-    return concat(alike, EVENTS)

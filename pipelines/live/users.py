@@ -11,8 +11,9 @@ from pipelines.batches import decode, encode
 from pipelines.columns import as_int64
 from pipelines.config import FeatureConfig
 from pipelines.live.journal import Entry
-from pipelines.live.ticks import by_tick, join
+from pipelines.live.ticks import by_tick
 from pipelines.memory import Memory, go_on
+from pipelines.pieces import join
 from pipelines.rows import FeatureRows
 
 __all__ = ["Users"]

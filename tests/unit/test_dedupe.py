@@ -10,9 +10,9 @@ from strategies import START, configs, logs
 
 from pipelines.hashing import hash_strings
 from pipelines.observations import read_log
+from pipelines.pieces import split
 from pipelines.prints import PRINTS, drop, losers, prints
 from pipelines.schema import EVENTS
-from pipelines.shards import split
 
 
 def batch_of(events):
