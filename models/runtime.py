@@ -5,6 +5,9 @@
 
 import os
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from models.errors import JobError
@@ -32,9 +35,10 @@ def tensorflow() -> Any:
             f"it is {os.environ[_KERAS]!r}{' and TensorFlow is loaded' if late else ''}; "
             f"set it in the environment of the worker"
         )
-    import tensorflow as tf
+    with _quiet():
+        import tensorflow as tf
 
-    home = tf.keras.Model.__module__
+        home = tf.keras.Model.__module__  # loads Keras
     if not home.startswith("tf_keras"):
         raise JobError(
             f"TensorFlow runs {home.split('.')[0]}, TFRS needs tf_keras (Keras 2); "
@@ -42,6 +46,27 @@ def tensorflow() -> Any:
         )
     _settle(tf)
     return tf
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back what the C++ side prints before it reads its log level; a failure shows it."""
+    if os.environ["TF_CPP_MIN_LOG_LEVEL"] == "0":
+        yield
+        return
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(kept, held.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def _settle(tf: Any) -> None:
@@ -66,7 +91,8 @@ def recommenders() -> Any:
     """
     tensorflow()
     try:
-        import tensorflow_recommenders as tfrs
+        with _quiet():
+            import tensorflow_recommenders as tfrs
     except Exception as error:  # any failure of a foreign import is the same news
         raise JobError(
             f"tensorflow_recommenders cannot be loaded: {error}; "
