@@ -79,6 +79,11 @@ def _wait(result: PipelineResult) -> None:
         _log.info("stopping the job")
         result.cancel()
         return
+    except RuntimeError as error:
+        if "JobCancellationException" not in str(error):
+            raise
+        _log.info("the job was stopped on its cluster")  # with a savepoint, most likely
+        return
     if state not in {PipelineState.DONE, PipelineState.CANCELLED}:
         raise JobError(f"the job ended as {state}; see the logs of the cluster")
 

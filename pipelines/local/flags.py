@@ -24,7 +24,7 @@ def flink_flags(directory: Path | None = None) -> dict[str, str]:
     """
     directory = directory or _directory()
     server = status(directory, only=["beam"])[0]
-    if server.state != "up":
+    if server.state not in {"up", "starting"}:  # a busy one may be slow to answer
         raise RequestError(
             f"Flink is not up in {directory}: start it with rillet local up --only flink,beam, "
             f"or name a cluster with --flink_master or --job_endpoint ({_WHERE} names a --dir)"
