@@ -49,6 +49,12 @@ class ModelConfig(Section):
 
     # Training.
     step_rows: int = Field(32, ge=1, le=65_536, description="rows of one padded training step")
+    wide_rows: int = Field(
+        256,
+        ge=0,
+        le=65_536,
+        description="rows of a step while that many are left: a fifth of the cost a row; 0 = never",
+    )
     negatives: int = Field(2_048, ge=1, le=2**20, description="items that a positive competes with")
     hot_share: float = Field(
         0.6, ge=0, le=1, description="of the negatives: the top items of the last hours, exactly"

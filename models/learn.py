@@ -34,10 +34,10 @@ def learn(
         key = [config.seed, step.number * 1_000 + turn]
         rng = np.random.Generator(np.random.Philox(key=key))
         order = used if turn == 0 else rng.permutation(used)
-        for first in range(0, len(order), config.step_rows):
-            rows = np.sort(order[first : first + config.step_rows])
+        for first, size in _spans(len(order), config):
+            rows = np.sort(order[first : first + size])
             negatives = _draw(config, state, step, rng)
-            loss, finite = model.train(_inputs(config, state, step, rows, negatives))
+            loss, finite = model.train(_inputs(config, state, step, rows, negatives, size))
             moved.append(negatives.rows)
             losses.extend([loss] if finite else [])
             skipped += not finite
@@ -51,6 +51,14 @@ def learn(
     return report, rows[rows > 0]
 
 
+def _spans(rows: int, config: ModelConfig) -> list[tuple[int, int]]:
+    """Start and padded size of each step: wide ones while they are full, then ordinary ones."""
+    wide = rows // config.wide_rows if config.wide_rows else 0
+    spans = [(i * config.wide_rows, config.wide_rows) for i in range(wide)]
+    rest = range(wide * config.wide_rows, rows, config.step_rows)
+    return spans + [(first, config.step_rows) for first in rest]
+
+
 def _draw(config: ModelConfig, state: State, step: Prepared, rng: np.random.Generator) -> Negatives:
     column = config.half_lives_h.index(config.hot_half_life_h)
     weight = state.stream.counts.at(step.now, slice(len(step.candidates)))[:, column]
@@ -58,10 +66,15 @@ def _draw(config: ModelConfig, state: State, step: Prepared, rng: np.random.Gene
 
 
 def _inputs(
-    config: ModelConfig, state: State, step: Prepared, rows: Ints, negatives: Negatives
+    config: ModelConfig,
+    state: State,
+    step: Prepared,
+    rows: Ints,
+    negatives: Negatives,
+    size: int,
 ) -> dict[str, Any]:
-    """Inputs of one padded step on `rows` (ascending)."""
-    size, batch = config.step_rows, step.batch
+    """Inputs of one step on `rows` (ascending), padded to `size`."""
+    batch = step.batch
     own = _pad(step.items[rows].astype(np.int32), size)
     items = np.concatenate([own, negatives.rows])
     row, item = _excluded(step, rows)

@@ -122,8 +122,13 @@ class Recommender(tfrs.Model):
         self._bias = tf.function(self.item_bias, input_signature=[some["features"]])
         self._users = tf.function(self.user_vectors, input_signature=[some["users"]])
         self._items = tf.function(self.item_vectors, input_signature=[some["items"]])
-        fixed = self._signature(config.step_rows, config.negatives)
-        self._train = tf.function(self.train_step, input_signature=[fixed])
+        sizes = {config.step_rows, config.wide_rows or config.step_rows}
+        self._train = {
+            rows: tf.function(
+                self.train_step, input_signature=[self._signature(rows, config.negatives)]
+            )
+            for rows in sorted(sizes)
+        }
 
     def _signature(self, rows: int | None, negatives: int | None) -> dict[str, Any]:
         config, features = self.config, len(self.config.stream_features)
@@ -176,7 +181,7 @@ class Recommender(tfrs.Model):
 
     def train(self, inputs: Inputs) -> tuple[float, bool]:
         """One padded step; its loss, and whether it took effect."""
-        result = self._train(inputs)
+        result = self._train[len(inputs["weights"])](inputs)
         return float(result["loss"]), bool(result["finite"])
 
     # The graph ------------------------------------------------------------
@@ -207,7 +212,11 @@ class Recommender(tfrs.Model):
         return self.tables["item"](inputs["rows"]) + content
 
     def compute_loss(self, inputs: Inputs, training: bool = False) -> Tensor:
-        """Mean loss of a padded step: retrieval and ranking heads, float32 scalar."""
+        """Loss of a padded step: retrieval and ranking heads, float32 scalar.
+
+        The mean over its rows; of a wide step as many times that as it holds
+        ordinary ones, so that an event weighs the same in either.
+        """
         u = self.user_vectors(inputs["users"])
         features = inputs["features"]
         both = [self.item_vectors(inputs["items"]), self.item_bias(features), features]
@@ -224,7 +233,8 @@ class Recommender(tfrs.Model):
         )
         rows = tf.math.count_nonzero(wanted + disliked, dtype=tf.float32)
         heads = self._head_loss(tf.stop_gradient(u), tf.stop_gradient(v), inputs)
-        return tf.reduce_sum(retrieval) / tf.maximum(rows, 1.0) + self.config.head_weight * heads
+        share = tf.clip_by_value(rows, 1.0, float(self.config.step_rows))
+        return tf.reduce_sum(retrieval) / share + self.config.head_weight * heads
 
     def _head_loss(self, u: Tensor, v: Tensor, inputs: Inputs) -> Tensor:
         stats = inputs["stats"]

@@ -199,7 +199,7 @@ def test_tables_grow_without_a_new_trace(model):
     given["items"]["rows"][0] = 63
     model.train(given)
     assert model.tables["item"].weights.numpy()[63].any()
-    assert model._train.experimental_get_tracing_count() == 1
+    assert model._train[SMALL.step_rows].experimental_get_tracing_count() == 1
     model.items(dict(given["items"]))
     assert model._items.experimental_get_tracing_count() == 1
 
