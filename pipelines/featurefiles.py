@@ -1,5 +1,6 @@
 """Feature rows as Parquet files, and how a finished set of files takes its place."""
 
+import errno
 import json
 import os
 import shutil
@@ -46,18 +47,21 @@ _FOLDERS = {"features": FEATURES, "dead_letters": DEAD_LETTERS}
 def write_rows(path: Path, rows: FeatureRows, history: int) -> None:
     """Write a file with the columns of FEATURES; histories hold at most `history` events."""
     step = max(1, min(_CHUNK_ROWS, _CHUNK_VALUES // max(history, 1)))
-    writer = None
+    batches = (
+        rows.slice(start, step).materialise(history, encoded=True)
+        for start in range(0, max(len(rows), 1), step)
+    )
+    first = next(batches)
     try:
-        for start in range(0, max(len(rows), 1), step):
-            batch = rows.slice(start, step).materialise(history, encoded=True)
-            if writer is None:
-                writer = _writer(path, batch.schema)
-            writer.write_batch(batch)
+        with _writer(path, first.schema) as writer:
+            writer.write_batch(first)
+            for batch in batches:
+                writer.write_batch(batch)
     except OSError as error:
-        raise JobError(f"{path} cannot be written: {error.strerror or error}") from None
-    finally:
-        if writer is not None:
-            writer.close()
+        raise JobError(
+            f"feature rows cannot be written ({os.strerror(error.errno or errno.EIO)}): "
+            f"make room on the disk of {path.parents[2]}, or choose another --out"
+        ) from None
 
 
 def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:

@@ -1,5 +1,6 @@
 """Events → feature rows as a Beam stage: gather each shard of users, call the kernel."""
 
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -19,6 +20,8 @@ from pipelines.schema import EVENTS
 from pipelines.shards import Spread
 
 __all__ = ["FeatureRowsCoder", "Featurize"]
+
+_log = logging.getLogger("rillet")
 
 
 class FeatureRowsCoder(beam.coders.Coder):
@@ -87,7 +90,7 @@ def _users(batch: pa.RecordBatch) -> Hashes:
 
 
 class _Kernel(beam.DoFn):
-    """Calls `drop` and `compute` on a shard, and counts."""
+    """Calls the kernel on a shard, and counts."""
 
     def __init__(self, config: FeatureConfig) -> None:
         self.config = config
@@ -95,6 +98,7 @@ class _Kernel(beam.DoFn):
     def process(
         self, shard: tuple[int, Iterable[pa.RecordBatch]], lost: list[pa.RecordBatch]
     ) -> Iterator[tuple[int, FeatureRows]]:
+        """One shard, whole."""
         number, pieces = shard
         arrived = concat(pieces, EVENTS)
         del pieces
@@ -103,4 +107,5 @@ class _Kernel(beam.DoFn):
         rows = aggregate(observe(log, self.config), self.config)
         count("duplicates", arrived.num_rows - len(log.user))
         count("rows", len(rows))
+        _log.info("features: %s rows of shard %d", f"{len(rows):,}", number)
         yield number, rows

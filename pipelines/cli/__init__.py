@@ -48,6 +48,8 @@ def _set_up_logging(*, quiet: bool, debug: bool) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.INFO if debug else logging.ERROR)
+    if not debug:  # a worker's failure is told once, in one line: not also as Beam's trace
+        logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
     level = logging.WARNING if quiet else logging.DEBUG if debug else logging.INFO
     logging.getLogger("rillet").setLevel(level)
 

@@ -3,6 +3,8 @@
 import gzip
 import json
 import random
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -162,4 +164,20 @@ def rows_in_parts(out: Path) -> list[dict]:
 def test_a_missing_source_leaves_no_folder(tmp_path):
     with pytest.raises(RequestError, match=r"nowhere\.parquet"):
         run([str(tmp_path / "nowhere.parquet")], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
+    log = write_parquet(tmp_path / "a.parquet", make_log(2_000))
+    command = f"{sys.executable} -m pipelines features --events {log} --out {tmp_path / 'out'}"
+    done = subprocess.run(
+        ["bash", "-c", f"ulimit -f 8; {command}"],  # files of 8 KiB at most
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "make room" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
