@@ -32,7 +32,7 @@ def canonical(batch: pa.RecordBatch) -> pa.RecordBatch:
 def to_ipc(batch: pa.RecordBatch, *, compression: str | None = "zstd") -> bytes:
     """An Arrow IPC *file* that holds this one batch."""
     sink = pa.BufferOutputStream()
-    options = pa.ipc.IpcWriteOptions(compression=compression)
+    options = pa.ipc.IpcWriteOptions(compression=compression, use_threads=False)
     with pa.ipc.new_file(sink, batch.schema, options=options) as writer:
         writer.write_batch(batch)
     return sink.getvalue().to_pybytes()

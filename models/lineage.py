@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from msgspec.structs import replace
 
 from models import gate
@@ -306,18 +305,16 @@ class Lineage:
 
 def _manifest(batch: pa.RecordBatch, **fields: Any) -> Manifest:
     """The manifest of a batch's version: what the rows say, and `fields`."""
-
-    def extreme(name: str, pick: str) -> Any:
-        return utc_ms(pc.min_max(batch.column(name).cast(pa.int64()))[pick].as_py())
-
-    starts, ends = batch.column("window_start"), batch.column("window_end")
-    distinct = pa.table({"start": starts, "end": ends}).group_by(["start", "end"]).aggregate([])
+    starts, ends, anchors = (
+        batch.column(name).cast(pa.int64()).to_pylist()
+        for name in ("window_start", "window_end", "anchor_time")
+    )
     return Manifest(
         rows=batch.num_rows,
-        windows=distinct.num_rows,
-        first_window_start=extreme("window_start", "min"),
-        newest_event_time=extreme("anchor_time", "max"),
-        watermark=extreme("window_end", "max"),
+        windows=len(set(zip(starts, ends, strict=True))),
+        first_window_start=utc_ms(min(starts)),
+        newest_event_time=utc_ms(max(anchors)),
+        watermark=utc_ms(max(ends)),
         **fields,
     )
 

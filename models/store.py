@@ -212,7 +212,9 @@ class Store:
         path = self.batch_path(number)
         try:
             data = path.read_bytes()
-            batch = pa.ipc.open_file(pa.py_buffer(data)).get_batch(0)
+            # Small batches: handing columns to threads costs more than it brings.
+            options = pa.ipc.IpcReadOptions(use_threads=False)
+            batch = pa.ipc.open_file(pa.py_buffer(data), options=options).get_batch(0)
         except (OSError, pa.ArrowInvalid) as error:
             raise StoreError(
                 f"micro-batch {path} cannot be read ({error}): restore it from a copy"
