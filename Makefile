@@ -6,7 +6,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: setup demo test lint format lock clean
+.PHONY: setup demo test chaos lint format lock clean
 
 setup: $(STAMP)  ## create .venv with the locked versions and the command `rillet`
 
@@ -23,6 +23,9 @@ demo: $(STAMP)  ## simulate a stream, run the whole job on it, show the result
 
 test: $(STAMP)  ## every test; integration tests fetch what they need
 	$(BIN)/python -m pytest
+
+chaos: $(STAMP)  ## kill what a live job stands on, 20 times; the same versions must come out
+	$(BIN)/python -m tests.integration.chaos
 
 lint: $(STAMP)  ## formatting, lint, types, the arrows between the rooms
 	$(BIN)/ruff format --check .
