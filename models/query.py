@@ -59,7 +59,7 @@ class Recommendation:
     title: str | None
     score: float  # model: inner product; popularity: share of recent feedback
     value: float | None  # what it was ranked by (see the module); None for popularity
-    heads: dict[str, float] | None  # click, like, purchase, dwell (s), rating
+    heads: dict[str, float] | None  # of click, like, purchase, dwell (s), rating: the trained
     seen: bool
     because: str | None  # the id of the recent item nearest to it
     because_title: str | None = None
@@ -153,6 +153,8 @@ def _by_model(
         np.broadcast_to(past.stats, (len(chosen), len(past.stats))),
         served.item_stats(rows),
     )
+    trained = np.array(served.meta["examples"]) > 0
+    heads = np.where(trained, heads, 0.0)  # a head that never saw an example says nothing
     value = _log_softmax(logits) + np.log(worth(heads))
     near = _nearest(served, past, chosen)
     return [
@@ -162,7 +164,11 @@ def _by_model(
             title=None,
             score=round(float(logits[i]), 6),
             value=round(float(value[i]), 6),
-            heads={name: round(float(x), 6) for name, x in zip(HEADS, heads[i], strict=True)},
+            heads={
+                name: round(float(x), 6)
+                for name, x, known in zip(HEADS, heads[i], trained, strict=True)
+                if known
+            },
             seen=bool(seen[chosen[i]]),
             because=near[i],
         )

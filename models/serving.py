@@ -9,6 +9,7 @@ numpy and pyarrow, never TensorFlow. D = `vector_dim`, S = number of stats.
         {"format": 1, "version": 42, "dim": 32, "vector_dim": 42,
          "stream_features": ["log_count_0.25h", …],    # names of F, in order
          "heads": ["click", "like", "purchase", "dwell", "rating"],
+         "examples": [41687, 36210, 0, 41687, 0],      # that each head has learned from
          "stats": ["click", "like", …, "n_click", …],  # columns of `stats` below
          "max_event_time": 1650523800000,              # epoch ms, UTC; null before any
          "popularity_half_life_h": 3.0,
@@ -132,6 +133,7 @@ def write_serving(folder: Path, trainer: "Trainer") -> None:
         "vector_dim": trainer.config.vector_dim,
         "stream_features": list(trainer.config.stream_features),
         "heads": list(HEADS),
+        "examples": state.user_stats.total[0].astype(int).tolist(),
         "stats": [*HEADS, *(f"n_{name}" for name in HEADS)],
         "max_event_time": state.now if trainer.number else None,
         "popularity_half_life_h": None if np.isinf(half_life) else float(half_life),

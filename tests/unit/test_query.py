@@ -5,6 +5,7 @@ item and [u₀, u₁, 1, w] of a user, so that scores can be added up in the hea
 """
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -100,13 +101,16 @@ def manifest(version: int, **changes: Any) -> Manifest:
     return Manifest(**{**fields, **changes})
 
 
-def write_serving(folder: Path, click_weight: float) -> None:
+def write_serving(
+    folder: Path, click_weight: float, examples: Sequence[int] = (1, 1, 1, 1, 1)
+) -> None:
     items, stats = len(SERVING_ITEMS), [[x] for x in (0.0, 0, 1, 0, 0, 0)]
     meta = {
         "format": 1,
         "version": 1,
         "dim": 2,
         "vector_dim": 4,
+        "examples": examples,
         "stats": ["n_click"],
         "user_default": [0.0],
         "item_default": [0.0],
@@ -213,6 +217,15 @@ def test_heads_move_an_item_up(tmp_path: Path) -> None:
     share = np.log(np.exp(logits).sum())
     assert c.value == pytest.approx(0 - share + np.log(1.5), abs=1e-5)
     assert moved.items[0].value == pytest.approx(1 - share, abs=1e-5)
+
+
+def test_a_head_that_saw_no_example_says_nothing(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "store", click_weight=60.0)
+    folder = store.serving_path(1)
+    write_serving(folder, 60.0, examples=[0, 0, 0, 0, 7])
+    found = recommend(store, "bob", 3)
+    assert ids(found) == ["b", "d", "new"]  # as without c's click
+    assert found.items[0].heads == {"rating": 3.0}
 
 
 def test_because_names_the_nearest_recent_item(store: Store) -> None:
