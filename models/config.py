@@ -36,7 +36,9 @@ class ModelConfig(Section):
 
     # The item tower.
     text_buckets: int = Field(16_384, ge=16, le=2**24, description="rows of the hashed subwords")
-    text_tokens: int = Field(24, ge=0, le=512, description="words of title and text that are read")
+    text_tokens: int = Field(
+        12, ge=0, le=512, description="categories, duration and words of an item that are read"
+    )
     half_lives_h: tuple[float, ...] = Field(
         (0.25, 1.0, 3.0, 12.0, 48.0),
         min_length=2,
