@@ -21,7 +21,7 @@ from pipelines.past import Past
 from pipelines.read.kafka_uri import KafkaSource
 from pipelines.read.live import live_source
 
-__all__ = ["live_args", "run_live"]
+__all__ = ["live_options", "run_live"]
 
 _log = logging.getLogger("rillet")
 
@@ -38,6 +38,22 @@ _FLINK: Mapping[str, str | None] = {
 }
 
 
+_VALUES: Mapping[str, Any] = {
+    # Chained operators have other names with another parallelism, and a savepoint is lost.
+    # (On by default, so that no flag of the command line turns it off.)
+    "operator_chaining": False,
+}
+
+
+def live_options(given: Sequence[str], source: Source) -> PipelineOptions:
+    """Beam's options with what a stream needs, where the arguments do not say otherwise.
+
+    Raises:
+        RequestError: the runner takes no stream.
+    """
+    return PipelineOptions(live_args(given, source), **_VALUES)
+
+
 def run_live(request: RunRequest) -> dict[str, Any]:
     """Run until the stream ends or the job is stopped; what is printed as one line of JSON.
 
@@ -48,20 +64,21 @@ def run_live(request: RunRequest) -> dict[str, Any]:
     begun = request.monotonic()
     source = live_source(request.events)
     check_window(request.config.features.window)
-    args = live_args(request.beam_args, source)
+    options = live_options(request.beam_args, source)
     items, users = catalogues(request)
     store = Store(request.store)
     with ledger.held(store, request.config):
         start = store.last_batch()
-        _check_beginning(store, source, start, args)
+        _check_beginning(store, source, start, request.beam_args)
         ledger.put_catalogue(store, "items", items)
         ledger.put_catalogue(store, "users", users)
-        pipeline = beam.Pipeline(options=PipelineOptions(args))
+        pipeline = beam.Pipeline(options=options)
         build(pipeline, source, request.config, fine_tune(request, store), start)
         result = pipeline.run()
         _log.info("the stream is running; stop it with Ctrl-C")
         _wait(result)
-        told = ledger.summary(store, counters(result), _stood(store))
+        counted = counters(result) | {"rows": _rows_since(store, start)}
+        told = ledger.summary(store, counted, _stood(store))
     told["seconds"] = round(request.monotonic() - begun, 3)
     _log.info("%s", told["message"])
     return told
@@ -86,6 +103,11 @@ def _wait(result: PipelineResult) -> None:
         return
     if state not in {PipelineState.DONE, PipelineState.CANCELLED}:
         raise JobError(f"the job ended as {state}; see the logs of the cluster")
+
+
+def _rows_since(store: Store, start: int) -> int:
+    """Rows of the versions after `start`: a cluster forgets the counters of a job it stopped."""
+    return sum(store.manifest(n).rows for n in store.versions() if n > start)
 
 
 def _stood(store: Store) -> Past:

@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from models.store import Store
+from pipelines.local import stop_with_savepoint
 from tests.integration import stream
-from tests.integration.chaos import VICTIMS, ordeal
+from tests.integration.chaos import VICTIMS, ordeal, wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -72,3 +73,34 @@ def test_bad_and_late_events_end_as_dead_letters_and_the_stream_goes_on(
     # A loss that is no number, a step that raised: refused, and the next one is served again.
     assert len(refused) == 2
     assert versions[-1].gate.served
+
+
+@pytest.mark.timeout(900)
+def test_stopped_with_a_savepoint_it_goes_on_with_another_parallelism(
+    cluster: dict[str, str], tmp_path: Path
+) -> None:
+    name, messages = stream.topic(cluster["kafka"], 2), stream.payloads(20_000, seed=3)
+    topic, flink = f"kafka://{cluster['kafka']}/{name}", "--runner=FlinkRunner"
+    stream.produce(cluster["kafka"], name, messages[:10_000], 2)
+    slow, store = f"{topic}?batch=2000&stay=0&readers=2", tmp_path / "store"
+    first = stream.launch(slow, store, flink, log=tmp_path / "first.log")
+    wait_for(lambda: len(Store(store).versions()) >= 2, lambda: first.poll() is None, 200)
+    stopped = stop_with_savepoint(cluster["flink"])
+    stream.finish(first, tmp_path / "first.log", 120)
+    made = Store(store).last_batch()
+
+    stream.produce(cluster["kafka"], name, messages[10_000:], 2)
+    calm, log = tmp_path / "calm", tmp_path / "calm.log"
+    stream.finish(stream.launch(f"{topic}?until=now", calm, log=log), log, 300)
+    wanted, _ = stream.lineage(calm)
+    # The events of the last windows still wait: no end of the stream has been declared.
+    enough = len(wanted) - 2
+    assert 2 <= made < enough
+    options = [flink, "--parallelism=2", f"--savepoint_path={stopped.savepoint}"]
+    second = stream.launch(slow, store, *options, log=tmp_path / "second.log")
+    wait_for(lambda: len(Store(store).versions()) >= enough, lambda: second.poll() is None, 200)
+    assert second.poll() is None, (tmp_path / "second.log").read_text()
+    stop_with_savepoint(cluster["flink"])
+    stream.finish(second, tmp_path / "second.log", 120)
+    got = [Store(store).read_batch(n)[1] for n in range(1, enough + 1)]
+    assert got == wanted[:enough]
