@@ -13,16 +13,17 @@ size) goes to the shard of its id, and the few that lose come back::
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
 from pipelines import arrow  # noqa: F401 - registers the coder of batches
-from pipelines.batches import concat
 from pipelines.hashing import Hashes
 from pipelines.prints import PRINTS, losers, prints
 from pipelines.shards import Spread
+from pipelines.spill import Place, gather
 
 __all__ = ["FindRepeats"]
 
@@ -33,15 +34,15 @@ class FindRepeats(beam.PTransform):
 
     horizon_ms: int
     shards: int
+    folder: Path | None = None  # for the shuffle, where every worker sees one
 
     def expand(self, events: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[pa.RecordBatch]:
         """By id, all prints of an id together."""
+        spread = Spread(_ids, self.shards, PRINTS, prints, self.folder)
+        piece = pa.RecordBatch if self.folder is None else Place
         return (
             events
-            | "Prints"
-            >> beam.ParDo(Spread(_ids, self.shards, PRINTS, prints)).with_output_types(
-                tuple[int, pa.RecordBatch]
-            )
+            | "Prints" >> beam.ParDo(spread).with_output_types(tuple[int, piece])  # type: ignore[valid-type]
             | "By id" >> beam.GroupByKey()
             | "Losers" >> beam.FlatMap(_find, self.horizon_ms).with_output_types(pa.RecordBatch)
         )
@@ -51,7 +52,9 @@ def _ids(batch: pa.RecordBatch) -> Hashes:
     return np.asarray(batch.column("id").to_numpy())
 
 
-def _find(shard: tuple[int, Iterable[pa.RecordBatch]], horizon_ms: int) -> Iterator[pa.RecordBatch]:
-    lost = losers(concat(shard[1], PRINTS), horizon_ms)
+def _find(
+    shard: tuple[int, Iterable[pa.RecordBatch | Place]], horizon_ms: int
+) -> Iterator[pa.RecordBatch]:
+    lost = losers(gather(shard[1], PRINTS), horizon_ms)
     if lost.num_rows:
         yield lost

@@ -109,6 +109,8 @@ class WriteRows(beam.PTransform):
 def work_folder(out: Path) -> Iterator[Path]:
     """A folder inside `out` to write into; it is gone at the end, whatever happens.
 
+    In it are the folders `features`, `dead_letters` and `shuffle`.
+
     Raises:
         RequestError: `out` cannot be written to.
     """
@@ -117,7 +119,7 @@ def work_folder(out: Path) -> Iterator[Path]:
         out.mkdir(parents=True, exist_ok=True)
         _sweep(out)
         work = Path(tempfile.mkdtemp(prefix=f".work-{os.getpid()}-", dir=out))
-        for name in _FOLDERS:
+        for name in (*_FOLDERS, "shuffle"):
             (work / name).mkdir()
     except OSError as error:
         raise RequestError(

@@ -15,6 +15,7 @@ from pipelines.featurize import Featurize
 from pipelines.metrics import counters
 from pipelines.options import pipeline_options
 from pipelines.read import ReadEvents, check_sources
+from pipelines.read.sources import SourceFile, find_files
 from pipelines.schema import DEAD_REASONS
 from pipelines.validate import Validate
 
@@ -26,15 +27,16 @@ _log = logging.getLogger("rillet")
 def build(
     pipeline: beam.Pipeline, events: list[str], out: Path, config: JobConfig, now_ms: int
 ) -> None:
-    """Lay out the job; it writes into `out`/features and `out`/dead_letters."""
+    """Lay out the job; it writes into the folders of `work_folder`."""
     features = config.features
     parsed = pipeline | "Read" >> ReadEvents(sources=events) | "Validate" >> Validate(now_ms=now_ms)
+    shuffle = out / "shuffle"
     lost = parsed.valid | "Deduplicate" >> FindRepeats(
-        horizon_ms=features.dedupe_horizon, shards=features.shards
+        horizon_ms=features.dedupe_horizon, shards=features.shards, folder=shuffle
     )
     _ = (
         parsed.valid
-        | "Featurize" >> Featurize(config=features, lost=lost)
+        | "Featurize" >> Featurize(config=features, lost=lost, folder=shuffle)
         | "Write" >> WriteRows(folder=out / "features", history=features.history)
     )
     _ = parsed.dead | "DeadLetters" >> KeepDeadLetters(folder=out / "dead_letters")
@@ -60,6 +62,7 @@ def run_features(
         JobError: the job failed; what was there before is there still.
     """
     check_sources(events)
+    config = _with_shards(config, find_files(events))
     with work_folder(out) as work:
         pipeline = beam.Pipeline(options=pipeline_options(beam_args))
         build(pipeline, events, work, config, now_ms)
@@ -71,6 +74,22 @@ def run_features(
         summary = _summary(counters(result))
         publish(work, out, summary)
     return summary
+
+
+_BYTES_PER_EVENT = {"lines": 200, "parquet": 15}
+_GZIP = 8  # times smaller
+_SHARD_EVENTS = 250_000
+"""A shard is worked on at once: about 200 MB."""
+
+
+def _with_shards(config: JobConfig, files: list[SourceFile]) -> JobConfig:
+    """The configuration with so many shards that each is of moderate size; rows stay the same."""
+    events = sum(
+        file.size / _BYTES_PER_EVENT[file.kind] * (_GZIP if file.gzip else 1) for file in files
+    )
+    shards = min(max(config.features.shards, int(events / _SHARD_EVENTS) + 1), 4_096)
+    features = config.features.model_copy(update={"shards": shards})
+    return config.model_copy(update={"features": features})
 
 
 def _summary(counted: dict[str, int]) -> dict[str, Any]:

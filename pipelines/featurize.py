@@ -3,12 +3,12 @@
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import apache_beam as beam
 import pyarrow as pa
 
 from pipelines import arrow  # noqa: F401 - registers the coder of batches
-from pipelines.batches import concat
 from pipelines.config import FeatureConfig
 from pipelines.features import aggregate
 from pipelines.hashing import Hashes, hash_strings
@@ -18,6 +18,7 @@ from pipelines.prints import drop
 from pipelines.rows import FeatureRows
 from pipelines.schema import EVENTS
 from pipelines.shards import Spread
+from pipelines.spill import Place, gather
 
 __all__ = ["FeatureRowsCoder", "Featurize"]
 
@@ -68,15 +69,16 @@ class Featurize(beam.PTransform):
 
     config: FeatureConfig
     lost: beam.PCollection[pa.RecordBatch]  # of `pipelines.dedupe.FindRepeats`
+    folder: Path  # for the shuffle; every worker sees it
 
     def expand(
         self, events: beam.PCollection[pa.RecordBatch]
     ) -> beam.PCollection[tuple[int, FeatureRows]]:
         """By user, the whole past of a user together."""
-        spread = Spread(_users, self.config.shards, EVENTS)
+        spread = Spread(_users, self.config.shards, EVENTS, folder=self.folder)
         return (
             events
-            | "Spread" >> beam.ParDo(spread).with_output_types(tuple[int, pa.RecordBatch])
+            | "Spread" >> beam.ParDo(spread).with_output_types(tuple[int, Place])
             | "By user" >> beam.GroupByKey()
             | "Features"
             >> beam.ParDo(_Kernel(self.config), beam.pvalue.AsList(self.lost)).with_output_types(
@@ -96,16 +98,16 @@ class _Kernel(beam.DoFn):
         self.config = config
 
     def process(
-        self, shard: tuple[int, Iterable[pa.RecordBatch]], lost: list[pa.RecordBatch]
+        self, shard: tuple[int, Iterable[Place]], lost: list[pa.RecordBatch]
     ) -> Iterator[tuple[int, FeatureRows]]:
         """One shard, whole."""
-        number, pieces = shard
-        arrived = concat(pieces, EVENTS)
-        del pieces
-        events = drop(arrived, lost)
+        number, places = shard
+        events = gather(places, EVENTS)
+        arrived = events.num_rows
+        events = drop(events, lost)
         log = read_log(events)
         rows = aggregate(observe(log, self.config), self.config)
-        count("duplicates", arrived.num_rows - len(log.user))
+        count("duplicates", arrived - len(log.user))
         count("rows", len(rows))
         _log.info("features: %s rows of shard %d", f"{len(rows):,}", number)
         yield number, rows

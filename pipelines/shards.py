@@ -1,6 +1,7 @@
 """Spreading batches over shards by key: a few large pieces instead of many small ones."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -12,6 +13,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 from pipelines import arrow  # noqa: F401 - registers the coder of batches
 from pipelines.batches import concat
 from pipelines.pieces import split
+from pipelines.spill import Place, spill
 
 __all__ = ["Spread"]
 
@@ -20,7 +22,7 @@ SPREAD_ROWS = 1 << 18
 
 
 class Spread(beam.DoFn):
-    """Batches → (shard, piece), gathered over a bundle. For the global window only."""
+    """Batches → (shard, piece or place), gathered over a bundle. For the global window only."""
 
     def __init__(
         self,
@@ -28,6 +30,7 @@ class Spread(beam.DoFn):
         shards: int,
         schema: pa.Schema,
         prepare: Callable[[pa.RecordBatch], pa.RecordBatch] | None = None,
+        folder: Path | None = None,
     ) -> None:
         """See the class.
 
@@ -36,15 +39,18 @@ class Spread(beam.DoFn):
             shards: how many there are.
             schema: names and logical types of what travels.
             prepare: applied to each batch before anything else.
+            folder: where pieces are left, for `pipelines.spill.gather`; without one they
+                travel themselves.
         """
         self.shard_of, self.shards, self.schema, self.prepare = shard_of, shards, schema, prepare
+        self.folder = folder
 
     def start_bundle(self) -> None:
         """Begin with nothing."""
         self._batches: list[pa.RecordBatch] = []
         self._rows = 0
 
-    def process(self, batch: pa.RecordBatch) -> Iterator[tuple[int, pa.RecordBatch]]:
+    def process(self, batch: pa.RecordBatch) -> Iterator[tuple[int, pa.RecordBatch | Place]]:
         """Keep the batch; give out pieces when there are enough."""
         if self.prepare is not None:
             batch = self.prepare(batch)
@@ -58,8 +64,9 @@ class Spread(beam.DoFn):
         for piece in self._pieces():
             yield WindowedValue(piece, GlobalWindow().max_timestamp(), (GlobalWindow(),))
 
-    def _pieces(self) -> Iterator[tuple[int, pa.RecordBatch]]:
+    def _pieces(self) -> Iterator[tuple[int, pa.RecordBatch | Place]]:
         if self._batches:
             batch = concat(self._batches, self.schema)
             self.start_bundle()
-            yield from split(batch, self.shard_of(batch), self.shards)
+            pieces = split(batch, self.shard_of(batch), self.shards)
+            yield from pieces if self.folder is None else spill(self.folder, pieces)
