@@ -115,8 +115,7 @@ def prune(store: Store, keep: Keep, protected: set[int]) -> None:
         keep: how many.
         protected: versions whose checkpoint stays whatever its age.
     """
-    committed = set(store.versions())
-    snapshots = [number for number in store.embeddings("snapshot") if number in committed]
+    snapshots = [number for number in store.embeddings("snapshot") if store.has(number)]
     current = store.current()
     kept = set(snapshots[-keep.keep_snapshots :])
     if current is not None and (base := store.manifest(current).snapshot) is not None:

@@ -227,13 +227,20 @@ class Store:
         """Numbers of all versions on record, ascending."""
         return self._numbers("versions")
 
+    def has(self, version: int) -> bool:
+        """Whether a version is on record, without listing the others."""
+        return self._manifest_path(version).is_file()
+
+    def _manifest_path(self, version: int) -> Path:
+        return self.root / "versions" / f"{version:06d}.json"
+
     def manifest(self, version: int) -> Manifest:
         """What is on record about a version.
 
         Raises:
             StoreError: there is no such version, or its manifest is damaged.
         """
-        path = self.root / "versions" / f"{version:06d}.json"
+        path = self._manifest_path(version)
         try:
             data = path.read_bytes()
         except FileNotFoundError:
@@ -244,9 +251,8 @@ class Store:
 
     def put_manifests(self, manifests: Sequence[Manifest]) -> None:
         """Commit versions, in order: from now on they exist."""
-        folder = self.root / "versions"
         durable.write_files(
-            [(folder / f"{m.version:06d}.json", partial(_put, m.encode())) for m in manifests]
+            [(self._manifest_path(m.version), partial(_put, m.encode())) for m in manifests]
         )
 
     def current(self) -> int | None:
@@ -277,8 +283,7 @@ class Store:
 
     def checkpoints(self) -> list[int]:
         """Versions with a complete checkpoint (their manifest exists), ascending."""
-        known = set(self.versions())
-        return [number for number in self._numbers("checkpoints") if number in known]
+        return [number for number in self._numbers("checkpoints") if self.has(number)]
 
     def put_checkpoint(self, version: int, fill: Callable[[Path], object]) -> None:
         """Save the trainer as of a version."""
