@@ -101,7 +101,11 @@ class FeatureRows:
             for field in FEATURES
         ]
         if encoded:
-            return pa.RecordBatch.from_arrays(columns, names=FEATURES.names)
+            fields = [
+                field.with_type(column.type)
+                for column, field in zip(columns, FEATURES, strict=True)
+            ]
+            return pa.RecordBatch.from_arrays(columns, schema=pa.schema(fields))
         plain = [
             _plain(column, field.type) for column, field in zip(columns, FEATURES, strict=True)
         ]

@@ -59,6 +59,7 @@ def test_order_of_arrival_and_encoding_leave_no_trace(events, config, random):
 def test_a_row_of_an_encoded_batch_reads_the_same(events, config):
     rows = compute(batch_of(deduplicate(events, config.dedupe_horizon)), config)
     encoded = rows.materialise(encoded=True)
+    assert [f.nullable for f in encoded.schema] == [f.nullable for f in FEATURES]
     assert from_batch(encoded) == from_batch(rows.materialise())
 
 
