@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.runners import create_runner
 
 from pipelines.errors import RequestError
 
@@ -112,10 +113,19 @@ def pipeline_options(args: Sequence[str], **defaults: object) -> PipelineOptions
 
     Beam's own DirectRunner first tries to download a runner written in Go; the
     one in this process is exact for bounded input and is named outright.
+
+    Raises:
+        RequestError: there is no such runner, or a part of Beam that it needs is missing.
     """
     given = {arg.partition("=")[0].lstrip("-") for arg in args if arg.startswith("--")}
     quiet = {name: value for name, value in defaults.items() if name not in given}
     options = PipelineOptions(list(args), **quiet)
     if is_local(args):
         options.view_as(StandardOptions).runner = _IN_PROCESS
+        return options
+    try:
+        create_runner(runner_name(args))
+    except (ValueError, ImportError, AttributeError) as error:
+        first = str(error).partition("\n")[0]
+        raise RequestError(f"--runner={runner_name(args)} cannot be used: {first}") from None
     return options

@@ -37,3 +37,9 @@ def test_defaults_yield_to_what_is_given():
     options = pipeline_options(["--direct_num_workers=3"], direct_num_workers=1, job_name="x")
     assert options.get_all_options()["direct_num_workers"] == 3
     assert options.get_all_options()["job_name"] == "x"
+
+
+def test_a_runner_that_is_none_is_a_wrong_request():
+    with pytest.raises(RequestError, match=r"--runner=Nope cannot be used: .*FlinkRunner"):
+        pipeline_options(["--runner=Nope"])
+    assert pipeline_options(["--runner=PortableRunner"]).get_all_options()["runner"]
