@@ -229,6 +229,8 @@ def load_job(path: Path | None, overrides: dict[str, dict[str, Any]] | None = No
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            message = "there is no such setting"
         raise RequestError(
             f"{where}: {message} (got {first['input']!r}); correct the job file or the option"
         ) from None

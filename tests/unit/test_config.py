@@ -67,7 +67,7 @@ def test_job_file_under_the_command_line(tmp_path):
     ("toml", "words"),
     [
         ("[features]\nhistory = -1", ["features.history", "-1", "greater than or equal to 0"]),
-        ("[feature]\nhistory = 1", ["feature", "not permitted"]),
+        ("[feature]\nhistory = 1", ["feature", "no such setting"]),
         ("[batch]\nmin_rows = 10\nmax_rows = 5", ["batch", "max_rows 5", "min_rows 10"]),
         ("[features\n", ["not TOML", "line 1"]),
         ('[features]\nsession_gap = "soon"', ["features.session_gap", "'soon'"]),
