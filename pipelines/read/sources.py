@@ -82,6 +82,8 @@ def kind_of(path: str) -> tuple[str, bool] | None:
 
 
 def _local(source: str) -> list[tuple[str, int]]:
+    if not source.strip():  # not the current folder, which is what Path("") means
+        raise SourceError("--events is empty; give a file, a glob or a folder")
     path = Path(source)
     if path.is_dir():
         inside = sorted(p for p in path.rglob("*") if p.is_file() and not _hidden(p, path))

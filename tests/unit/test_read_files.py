@@ -182,6 +182,7 @@ def test_sources_that_are_not_there(tmp_path):
     assert "matches no file" in refusal(tmp_path / "*.jsonl")
     assert "holds no" in refusal(tmp_path)
     assert "no source" in refusal()
+    assert "--events is empty" in refusal("")
     (tmp_path / "a.csv").write_text("a,b")
     assert "none of .parquet" in refusal(tmp_path / "a.csv")
     assert "holds no" in refusal(tmp_path)
