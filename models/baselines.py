@@ -22,14 +22,20 @@ __all__ = ["Arms", "Baselines", "Excluded"]
 
 Ints = NDArray[np.integer]
 Floats = NDArray[np.float64]
+_CELLS = 4_000_000  # comparisons held at once
 
 
 @dataclass(frozen=True)
 class Excluded:
     """Distinct (row, item) pairs that are left out; the row's own item never is."""
 
-    row: Ints  # [m]
+    row: Ints  # [m], ascending
     item: Ints  # [m]
+
+    def of(self, first: int, last: int) -> "Excluded":
+        """The pairs of rows first … last - 1, rows counted from `first`."""
+        start, stop = np.searchsorted(self.row, [first, last])
+        return Excluded(self.row[start:stop] - first, self.item[start:stop])
 
 
 @dataclass(frozen=True)
@@ -93,29 +99,57 @@ class Baselines:
         """
         share = self.counts.at(now_ms)[: len(known)]
         share = share / np.maximum(share[known].sum(axis=0), 1e-300)
+        ordered = np.sort(share[known], axis=0)
+        most = int(np.bincount(excluded.row, minlength=1).max(initial=1))
+        size = max(1, _CELLS // max(1, most * self.totals.shape[1]))
+        parts = [
+            self._ranks(share, ordered, known, true[i : i + size], last[i : i + size], pairs)
+            for i in range(0, max(len(true), 1), size)
+            for pairs in [excluded.of(i, i + size)]
+        ]
+        return Arms(
+            np.concatenate([part.greater for part in parts]),
+            np.concatenate([part.ties for part in parts]),
+        )
+
+    def _ranks(
+        self,
+        share: Floats,
+        ordered: Floats,
+        known: NDArray[np.bool_],
+        true: Ints,
+        last: Ints,
+        excluded: Excluded,
+    ) -> Arms:
         # [n, half-lives, 1 + m]: the first of the last axis is popularity alone.
         inverse = np.concatenate([[0.0], 1.0 / np.asarray(self.smoothing)])
-        pairs = [self.transitions.of(int(item)) for item in last]
-        row = np.repeat(np.arange(len(true)), [len(item) for item, _ in pairs])
-        item = np.concatenate([item for item, _ in pairs]) if pairs else np.zeros(0, np.int32)
-        weight = np.concatenate([w for _, w in pairs]) if pairs else np.zeros(0)
-        kept = known[item]
-        moved = _Moved(row[kept], item[kept], weight[kept])
+        moved = self._moved(last, known)
         own = (
             share[true][:, :, None] + moved.of(np.arange(len(true)), true)[:, None, None] * inverse
         )
-        greater, ties = _among_all(np.sort(share[known], axis=0), own)
-        for rows, items, bonus, sign in (
-            (moved.row, moved.item, np.zeros(len(moved.row)), -1),
-            (moved.row, moved.item, moved.weight, 1),
-            (excluded.row, excluded.item, moved.of(excluded.row, excluded.item), -1),
+        greater, ties = _among_all(ordered, own)
+        for pairs, bonus, sign in (
+            (moved, np.zeros(len(moved.row)), -1),
+            (moved, moved.weight, 1),
+            (excluded, moved.of(excluded.row, excluded.item), -1),
         ):
-            score = share[items][:, :, None] + bonus[:, None, None] * inverse
-            beaten = own[rows]
-            np.add.at(greater, rows, sign * (score > beaten))
-            np.add.at(ties, rows, sign * (score == beaten))
+            score = share[pairs.item][:, :, None] + bonus[:, None, None] * inverse
+            beaten = own[pairs.row]
+            greater += sign * _per_row(score > beaten, pairs.row, len(true))
+            ties += sign * _per_row(score == beaten, pairs.row, len(true))
         ties = np.maximum(ties - 1, 0)  # the true item is beside itself
         return Arms(_arms_last(greater), _arms_last(ties))
+
+    def _moved(self, last: Ints, known: NDArray[np.bool_]) -> "_Moved":
+        """Transitions out of each row's last item, to candidates."""
+        pairs = [self.transitions.of(int(item)) for item in last]
+        if not pairs:
+            return _Moved(np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0))
+        row = np.repeat(np.arange(len(last)), [len(item) for item, _ in pairs])
+        item = np.concatenate([item for item, _ in pairs])
+        weight = np.concatenate([weight for _, weight in pairs])
+        kept = known[item]
+        return _Moved(row[kept], item[kept], weight[kept])
 
     def score(self, arms: Arms, missed: int) -> dict[str, Any]:
         """Add a batch to the totals; the figures of the arms that lead.
@@ -184,6 +218,15 @@ def _among_all(ordered: Floats, own: Floats) -> tuple[Ints, Ints]:
         greater[:, column] = len(values) - above
         ties[:, column] = above - np.searchsorted(values, own[:, column], side="left")
     return greater, ties
+
+
+def _per_row(hits: NDArray[np.bool_], row: Ints, rows: int) -> Ints:
+    """Sum of `hits` `[m, …]` over each row; `row` `[m]` ascends."""
+    out = np.zeros((rows, *hits.shape[1:]), np.int64)
+    if len(row):
+        starts = np.flatnonzero(np.diff(row, prepend=-1))
+        out[row[starts]] = np.add.reduceat(hits, starts, axis=0, dtype=np.int64)
+    return out
 
 
 def _arms_last(values: Ints) -> Ints:

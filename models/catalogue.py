@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import xxhash
 from numpy.typing import NDArray
 
 from models.config import ModelConfig
@@ -39,6 +40,7 @@ class Catalogue:
         )
         published = table["published_at"].cast(pa.int64()).to_numpy()
         self.published = np.where(np.isnan(published), _FIRST, published).astype(np.int64)
+        self.digest = _digest(table)
         self._order = np.argsort(self.published, kind="stable")
         self._sorted = self.published[self._order]
 
@@ -75,6 +77,7 @@ class Attributes:
             owner, np.array(hashed, np.int32)[code], table.num_rows, config.attributes
         )
         codes = ragged_to_padded(owner, code.astype(np.int32) + 1, table.num_rows, 256)
+        self.digest = _digest(table)
         self._codes = codes[:, : max(1, int((codes > 0).sum(axis=1).max(initial=0)))]
 
     def of(self, names: list[str]) -> NDArray[np.int32]:
@@ -110,3 +113,11 @@ def _distinct(table: pa.Table, key: str) -> pa.Table:
     if len(last) == table.num_rows:
         return table
     return table.take(pa.array(sorted(last.values()), pa.int64()))
+
+
+def _digest(table: pa.Table) -> int:
+    """63 bits of the table's values, however they lie in memory: is it another one than before?"""
+    state = xxhash.xxh3_64()
+    for batch in table.combine_chunks().to_batches(max_chunksize=8_192):
+        state.update(repr(batch.to_pylist()).encode())
+    return state.intdigest() >> 1

@@ -64,6 +64,7 @@ class Preparer:
         candidate only if it was known before; a new row is all zeros.
         """
         batch = read_batch(rows)
+        self._read_again(state)
         newest = int(batch.anchor.max(initial=state.now))
         self._publish(state, newest)
         before = state.known.copy()
@@ -90,6 +91,19 @@ class Preparer:
         )
 
     # Ids ------------------------------------------------------------------
+
+    def _read_again(self, state: State) -> None:
+        """Tables that are other ones than before: what they say of known ids is taken anew."""
+        digests = (self._catalogue.digest, self.attributes.digest)
+        if digests == state.catalogues:
+            return
+        state.catalogues, state.published_until = digests, None
+        for ids, tell in (
+            (state.item_ids, self._describe),
+            (state.user_ids, self._attribute),
+        ):
+            rows = ids.used()
+            tell(state, [ids.names[row] or "" for row in rows.tolist()], rows)
 
     def _publish(self, state: State, until_ms: int) -> None:
         """Catalogue items that have appeared by now become candidates."""
@@ -122,9 +136,12 @@ class Preparer:
         rows = ids.admit(batch.users, newest, np.bincount(batch.user, minlength=len(batch.users)))
         state.grow()
         new = np.flatnonzero(~known & (rows > 0))
-        names = [batch.users[i] for i in new.tolist()]
-        state.profiles.attributes[rows[new]] = self.attributes.of(names)
+        self._attribute(state, [batch.users[i] for i in new.tolist()], rows[new])
         return rows
+
+    def _attribute(self, state: State, names: list[str], rows: Ints) -> None:
+        """Give user rows their attributes."""
+        state.profiles.attributes[rows] = self.attributes.of(names)
 
     def _admit_items(self, state: State, batch: Batch) -> Ints:
         """Rows of `batch.items`; ids that only histories name are not admitted."""

@@ -99,6 +99,7 @@ class State:
         self.turn = 0  # item row from which stale v are computed anew
         self.now = _NEVER  # newest event time seen
         self.published_until: int | None = None  # catalogue items up to here have appeared
+        self.catalogues = (0, 0)  # digests of the items and users tables that were read last
         self.skipped = 0  # steps skipped since the beginning
 
     def grow(self) -> None:
@@ -143,7 +144,9 @@ class State:
             "words": self.words,
             "published_at": self.published_at,
             "vectors": self.vectors,
-            "scalars": np.array([self.now, self.skipped, self.turn, until], np.int64),
+            "scalars": np.array(
+                [self.now, self.skipped, self.turn, until, *self.catalogues], np.int64
+            ),
             "stream/sums": self.stream.counts.sums,
             "stream/landmarks": self.stream.counts.landmarks,
             "stream/dislikes": self.stream.dislikes,
@@ -190,7 +193,9 @@ class State:
         self.known, self.words = arrays["known"], arrays["words"]
         self.published_at = arrays["published_at"]
         self.vectors = arrays["vectors"]
-        self.now, self.skipped, self.turn, until = (int(value) for value in arrays["scalars"])
+        scalars = [int(value) for value in arrays["scalars"]]
+        self.now, self.skipped, self.turn, until = scalars[:4]
+        self.catalogues = (scalars[4], scalars[5])
         self.published_until = None if until == _NEVER else until
         stream = part("stream")
         self.stream.counts.sums, self.stream.counts.landmarks = stream["sums"], stream["landmarks"]

@@ -83,6 +83,20 @@ def test_rows_do_not_disturb_each_other():
         assert np.array_equal(together.ties[[row]], alone.ties)
 
 
+def test_many_rows_are_ranked_in_pieces(monkeypatch):
+    base = Baselines(CONFIG, 9)
+    rng = np.random.default_rng(1)
+    base.update(rng.integers(1, 9, 50), rng.integers(0, 9, 50), np.full(50, START))
+    true, last = rng.integers(1, 9, 12), rng.integers(0, 9, 12)
+    row = np.repeat(np.arange(12), 2)
+    pairs = Excluded(row, (true[row] + np.tile([0, 2], 12)) % 8 + 1)
+    whole = base.ranks(START, np.arange(9) > 0, true, last, pairs)
+    monkeypatch.setattr("models.baselines._CELLS", 1)
+    pieces = base.ranks(START, np.arange(9) > 0, true, last, pairs)
+    assert np.array_equal(whole.greater, pieces.greater)
+    assert np.array_equal(whole.ties, pieces.ties)
+
+
 def test_the_arm_that_leads_is_reported():
     base = Baselines(CONFIG, 60)
     # Item 1 was loved long ago, item 2 of late; an hour's half-life sees only the second.

@@ -1,6 +1,5 @@
 """How a micro-batch is cut into steps, and that a wide step teaches what narrow ones do."""
 
-import numpy as np
 from feedback import event, rows
 
 from models.config import ModelConfig

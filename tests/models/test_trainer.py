@@ -287,6 +287,17 @@ def test_items_appear_when_they_are_published():
     assert set(second.predictions["top20"][0].as_py()) == {"old", "late", "x"}
 
 
+def test_another_catalogue_is_read_anew(tmp_path):
+    trainer = Trainer(SMALL, pa.Table.from_pylist([{"item_id": "a"}], ITEMS), None)
+    trainer.step(1, rows([event(0, "u", "x", 0)]))
+    trainer.save(tmp_path)
+    listed = [{"item_id": "a", "title": "A title"}, {"item_id": "b"}]
+    moved = Trainer.restore(tmp_path, SMALL, pa.Table.from_pylist(listed, ITEMS), None)
+    second = moved.step(2, rows([event(1, "v", "x", 700)]), predictions=True)
+    assert set(second.predictions["top20"][0].as_py()) == {"a", "b", "x"}
+    assert moved.state.words[moved.state.item_ids.lookup(["a"])[0]].any()
+
+
 def test_the_serving_folder_scores_as_the_model_does(run, tmp_path):
     import json
 
