@@ -89,15 +89,19 @@ def _sample(process: psutil.Popen, seen: dict[int, float]) -> int:
     return total
 
 
-def make_events(folder: Path, count: int) -> None:
+def make_events(folder: Path, count: int, kind: str) -> None:
     """Simulate `count` events once: Parquet, and the same as JSON lines with a few broken ones."""
-    if (folder / "events.jsonl").exists():
-        return
-    users = str(max(count // 100, 100))
-    command = [str(BIN / "rillet"), "-q", "simulate", "--out", str(folder)]
-    command += ["--events", str(count), "--users", users, "--items", users, "--format", "parquet"]
-    command += ["--duplicates", "0.02"]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    if not (folder / "events.parquet").exists():
+        users = str(max(count // 100, 100))
+        command = [str(BIN / "rillet"), "-q", "simulate", "--out", str(folder)]
+        command += ["--events", str(count), "--users", users, "--items", users]
+        command += ["--format", "parquet", "--duplicates", "0.02"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    if kind == "jsonl" and not (folder / "events.jsonl").exists():
+        _write_lines(folder)
+
+
+def _write_lines(folder: Path) -> None:
     duckdb.execute("SET TimeZone = 'UTC'")
     duckdb.execute(
         f"""COPY (
@@ -247,7 +251,7 @@ def compare(
     folder: Path, events: int, kind: str, history: int, peers: list[str]
 ) -> tuple[list[Cost], list[str]]:
     """Ours, then each peer on the same file; what differs."""
-    make_events(folder, events)
+    make_events(folder, events, kind)
     costs, wrong = [], []
     mine = ""
     for name in peers:
