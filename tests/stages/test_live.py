@@ -209,3 +209,40 @@ def test_bundling_is_no_difference(form: str) -> None:
         [(user, end, n, 0) for (user, end), n in expected.items()],
         forget=form == "one by one",
     )
+
+
+def test_state_levels_off_on_a_stream_with_ever_new_users_and_items(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from pipelines.live import journal
+
+    monkeypatch.setattr(journal, "_SLACK", 0)
+    config = FeatureConfig(
+        window=WindowSpec.parse("fixed:10s"),
+        shards=1,
+        retention="200s",
+        dedupe_horizon="100s",
+        allowed_lateness="10s",
+    )
+    first, second = Stage(_Dedupe(config)), Stage(_Featurize(config))
+    weights = []
+    for tick in range(1, 121):
+        begin = tick * 10_000 - 10_000
+        rows = [
+            {
+                "event_id": f"e{tick}-{i}",
+                "user_id": f"u{tick}-{i}",
+                "item_id": f"i{tick}-{i}",
+                "event_type": "click",
+                "event_time": begin + i * 100,
+            }
+            for i in range(40)
+        ]
+        first.take((0, pa.RecordBatch.from_pylist(rows, schema=EVENTS)))
+        for keyed in first.advance(tick * 10_000 + 9):
+            second.take(keyed)
+        second.advance(tick * 10_000 + 9)
+        cells = [*first.cells.values(), *second.cells.values()]
+        weights.append(sum(len(value) for cell in cells for value in cell.values))
+    assert max(weights[80:]) <= 1.05 * max(weights[40:80])
+    assert not any(cell.timers for cell in cells)
