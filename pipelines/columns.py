@@ -11,6 +11,7 @@ __all__ = [
     "Codes",
     "Ints",
     "as_int64",
+    "decode_map",
     "encode_column",
     "encode_map",
     "nullable",
@@ -131,7 +132,18 @@ def encode_map(column: pa.MapArray) -> pa.MapArray:
     """The same maps with keys and values dictionary-encoded: ten times cheaper to take from."""
     if pa.types.is_dictionary(column.type.key_type):
         return column
-    keys, values = column.keys.dictionary_encode(), column.items.dictionary_encode()
+    return _with_entries(column, column.keys.dictionary_encode(), column.items.dictionary_encode())
+
+
+def decode_map(column: pa.MapArray) -> pa.MapArray:
+    """The same maps with keys and values written out."""
+    if not pa.types.is_dictionary(column.type.key_type):
+        return column
+    return _with_entries(column, column.keys.dictionary_decode(), column.items.dictionary_decode())
+
+
+def _with_entries(column: pa.MapArray, keys: pa.Array, values: pa.Array) -> pa.MapArray:
+    """The maps of a column, also of a slice, with other entries in the stead of its own."""
     fields = [pa.field("key", keys.type, nullable=False), pa.field("value", values.type)]
     entries = pa.StructArray.from_arrays([keys, values], fields=fields)
     kind = pa.map_(keys.type, values.type)

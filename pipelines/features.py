@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pipelines.batches import concat
 from pipelines.columns import Ints, encode_map, nullable, run_starts
 from pipelines.config import ConfidenceWeights, FeatureConfig
 from pipelines.observations import NONE, Observations, observe, read_log
-from pipelines.rows import ROWS, TIMELINE, FeatureRows, concat_rows
+from pipelines.rows import ROWS, TIMELINE, FeatureRows
 from pipelines.schema import EVENT_TYPES, TIMESTAMP
 from pipelines.window import NO_WINDOW, Layer, layers
 
@@ -42,7 +43,7 @@ def aggregate(seen: Observations, config: FeatureConfig) -> FeatureRows:
         config.window, user=log.user, time=log.time, known_at=known_at, counted=~log.memory
     )
     parts = [_rows(seen, _group(seen, layer), layer, config) for layer in cuts]
-    return FeatureRows(concat_rows(parts), timeline)
+    return FeatureRows(parts[0] if len(parts) == 1 else concat(parts, ROWS), timeline)
 
 
 @dataclass(frozen=True, kw_only=True)

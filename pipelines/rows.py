@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipelines.batches import decode, encode
-from pipelines.columns import Ints, as_int64, range_indices
+from pipelines.batches import concat, decode, encode
+from pipelines.columns import Ints, as_int64, decode_map, range_indices
 from pipelines.schema import FEATURES, TIMESTAMP
 
-__all__ = ["HISTORY_COLUMNS", "ROWS", "TIMELINE", "FeatureRows", "concat_rows"]
+__all__ = ["HISTORY_COLUMNS", "ROWS", "TIMELINE", "FeatureRows"]
 
 HISTORY_COLUMNS = ("history_items", "history_types", "history_age_ms")
 
@@ -56,7 +56,8 @@ class FeatureRows:
 
     def take(self, indices: Any) -> "FeatureRows":
         """The rows at `indices` (integers or an Arrow array), in that order."""
-        return FeatureRows(self.rows.take(pa.array(indices)), self.timeline)
+        index = pa.array(np.asarray(indices, np.int64))
+        return FeatureRows(self.rows.take(index), self.timeline)
 
     def slice(self, start: int, length: int) -> "FeatureRows":
         """Some consecutive rows, without copying."""
@@ -82,7 +83,7 @@ class FeatureRows:
         for part, shift in zip(parts, shifts, strict=False):
             start, end = part._ranges()
             moved.append(_with_ranges(part.rows, start + shift, end + shift))
-        return cls(concat_rows(moved), concat_rows([part.timeline for part in parts]))
+        return cls(concat(moved, ROWS), concat([part.timeline for part in parts], TIMELINE))
 
     def materialise(self, history: int | None = None, *, encoded: bool = False) -> pa.RecordBatch:
         """The batch with the schema FEATURES; lists hold at most the last `history` events.
@@ -153,15 +154,6 @@ def _with_ranges(rows: pa.RecordBatch, start: Ints, end: Ints) -> pa.RecordBatch
     return rows
 
 
-def concat_rows(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
-    """Batches of the same logical columns, one after another; at least one."""
-    if len(batches) == 1:
-        return batches[0]
-    names = batches[0].schema.names
-    columns = [pa.concat_arrays([b.column(i) for b in batches]) for i in range(len(names))]
-    return pa.RecordBatch.from_arrays(columns, names=names)
-
-
 def _plain(column: pa.Array, wanted: pa.DataType) -> pa.Array:
     """The column with its dictionaries, also nested ones, written out."""
     if column.type == wanted:
@@ -169,6 +161,5 @@ def _plain(column: pa.Array, wanted: pa.DataType) -> pa.Array:
     if pa.types.is_dictionary(column.type):
         return column.dictionary_decode()
     if pa.types.is_map(column.type):
-        keys, values = column.keys.dictionary_decode(), column.items.dictionary_decode()
-        return pa.MapArray.from_arrays(column.offsets, keys, values, mask=column.is_null())
+        return decode_map(column)
     return pa.ListArray.from_arrays(column.offsets, column.values.dictionary_decode())
