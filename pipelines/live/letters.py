@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import apache_beam as beam
@@ -10,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from filelock import FileLock
 
+from models.manifest import utc_ms
 from pipelines import arrow  # noqa: F401 - registers the coder of batches
 from pipelines.columns import as_int64
 from pipelines.dead import keep, reasons
@@ -26,17 +28,20 @@ def too_late(events: pa.RecordBatch, tick: int) -> pa.RecordBatch:
     """EVENTS `[n]` that came after their window could be revised → DEAD_LETTERS `[n]`.
 
     Args:
-        events: the events; the payload is their content as JSON, the position their time.
+        events: the events; the payload is their content as a line of JSON that can be read
+            again, the position their time.
         tick: the event time (ms) that the stream had reached; also `seen_at`, so that a
             restart writes the same letters.
     """
     count = events.num_rows
     payload = [
-        json.dumps(row, default=str, ensure_ascii=False, sort_keys=True).encode()
-        for row in events.to_pylist()
+        json.dumps(row, default=_text, ensure_ascii=False, sort_keys=True).encode()
+        for row in events.to_pylist(maps_as_pydicts="lossy")
     ]
+    reached = utc_ms(tick).isoformat()
     detail = [
-        f"event_time: got {time.isoformat()}, the stream had reached {tick} ms"
+        f"event_time: got {time.isoformat()}, the stream had reached {reached} and the window's "
+        "revisions ended; raise features.allowed_lateness to keep such events"
         for time in events.column("event_time").to_pylist()
     ]
     columns = [
@@ -48,6 +53,10 @@ def too_late(events: pa.RecordBatch, tick: int) -> pa.RecordBatch:
         pa.array([tick] * count, pa.int64()).cast(DEAD_LETTERS.field("seen_at").type),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=DEAD_LETTERS)
+
+
+def _text(time: datetime) -> str:
+    return time.isoformat()
 
 
 class _Keep(beam.DoFn):
