@@ -1,0 +1,79 @@
+"""Stop a job on Flink with a savepoint, from which another run goes on."""
+
+import json
+import time
+import urllib.request
+from dataclasses import dataclass
+from typing import Any
+
+from pipelines.errors import JobError, RequestError
+
+__all__ = ["Stopped", "running_jobs", "stop_with_savepoint"]
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """A job that was stopped, and where its savepoint lies (`--savepoint_path`)."""
+
+    job: str
+    savepoint: str
+
+
+def running_jobs(master: str) -> list[str]:
+    """Ids of the jobs that run on the Flink whose REST interface is `host:port`.
+
+    Raises:
+        RequestError: it does not answer.
+    """
+    jobs = _ask(master, "/jobs")["jobs"]
+    return [job["id"] for job in jobs if job["status"] in {"RUNNING", "RESTARTING"}]
+
+
+def stop_with_savepoint(
+    master: str, job: str | None = None, *, keep_running: bool = False, timeout_s: float = 120.0
+) -> Stopped:
+    """Take a savepoint and cancel the job behind it: nothing is done twice or left out.
+
+    Args:
+        master: `host:port` of Flink's REST interface.
+        job: which one; None: the only one that runs.
+        keep_running: take the savepoint only.
+        timeout_s: how long the savepoint may take.
+
+    Raises:
+        RequestError: there is no such job, or there are several.
+        JobError: the savepoint failed; the job goes on.
+    """
+    jobs = running_jobs(master)
+    if job is None:
+        if len(jobs) != 1:
+            raise RequestError(f"{len(jobs)} jobs run on {master}; name one: {', '.join(jobs)}")
+        job = jobs[0]
+    elif job not in jobs:
+        raise RequestError(f"no job {job} runs on {master}; there are: {', '.join(jobs) or 'none'}")
+    asked = _ask(master, f"/jobs/{job}/savepoints", {"cancel-job": not keep_running})
+    deadline = time.monotonic() + timeout_s
+    while True:
+        told = _ask(master, f"/jobs/{job}/savepoints/{asked['request-id']}")
+        if told["status"]["id"] == "COMPLETED":
+            break
+        if time.monotonic() > deadline:
+            raise JobError(f"the savepoint of job {job} took over {timeout_s:.0f} s; try again")
+        time.sleep(0.2)
+    done = told["operation"]
+    if "location" not in done:
+        cause = str(done.get("failure-cause", {}).get("class", done))
+        raise JobError(f"the savepoint of job {job} failed ({cause}); the job goes on")
+    return Stopped(job, done["location"])
+
+
+def _ask(master: str, path: str, body: Any = None) -> Any:
+    url = f"http://{master.removeprefix('http://')}{path}"
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.load(answer)
+    except (OSError, ValueError) as error:
+        cure = "check its address"
+        raise RequestError(f"Flink at {master} does not answer ({error}); {cure}") from None
