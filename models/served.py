@@ -30,6 +30,7 @@ Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
 
 _FORMAT = 1  # of the serving folder
+_META = {"dim", "examples", "item_default", "user_default"}
 _ATTEMPTS = 3
 
 
@@ -217,6 +218,12 @@ def _folder(folder: Path) -> dict[str, Any]:
         raise StoreError(
             f"{folder} has format {meta.get('format')!r}, this Rillet reads {_FORMAT}: "
             "use the Rillet that made the store"
+        )
+    gone = _META - meta.keys()
+    if gone:
+        raise StoreError(
+            f"{folder / 'serving.json'} lacks {', '.join(sorted(gone))}: run the job once more, "
+            "or restore the store from a copy"
         )
     tables = {
         name: pq.ParquetFile(folder / f"{name}.parquet").read()

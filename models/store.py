@@ -268,7 +268,8 @@ class Store:
             return None
         except ValueError:
             raise StoreError(
-                f"{path} does not hold a version: name one with rillet rollback --to K"
+                f"{path} does not hold the number of a version: write one that has a file "
+                f"in {self.root / 'versions'} into it"
             ) from None
 
     def serve(self, version: int) -> None:

@@ -5,6 +5,7 @@ as wide as the terminal is.
 """
 
 import io
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,12 +41,16 @@ def text_of(content: RenderableType, width: int | None = None) -> str:
 
 
 def answer_table(answer: Answer, *, explain: bool = False) -> RenderableType:
-    """Recommendations, the source below; with `explain` a line of reasons under each."""
+    """Recommendations, the source below; with `explain` a line of reasons under each.
+
+    `worth`: the share of the user's attention that an item is expected to get, times
+    what feedback on it is expected to be worth (`models.query`).
+    """
     table = Table(title=f"for {answer.user_id}", title_justify="left", box=None, pad_edge=False)
     table.add_column("#", justify="right")
     table.add_column("item", no_wrap=True)
     table.add_column("title" if any(item.title for item in answer.items) else "", ratio=3)
-    table.add_column("score", justify="right")
+    table.add_column("worth" if answer.source == "model" else "share", justify="right")
     modelled = answer.source == "model" and not explain
     if modelled:
         table.add_column("near your", ratio=2, no_wrap=True)
@@ -53,10 +58,9 @@ def answer_table(answer: Answer, *, explain: bool = False) -> RenderableType:
         title = Text(item.title or "")
         if explain:
             title.append(("\n" if item.title else "") + _reasons(item), style="dim")
+        worth = item.score if item.value is None else math.exp(item.value)
         near = [Text(item.because_title or item.because or "")] if modelled else []
-        table.add_row(
-            Text(str(item.rank)), Text(item.item_id), title, Text(f"{item.score:.3f}"), *near
-        )
+        table.add_row(Text(str(item.rank)), Text(item.item_id), title, Text(f"{worth:.3f}"), *near)
     return Group(table, Text(answer.why, style="dim"))
 
 

@@ -121,7 +121,7 @@ def test_a_damaged_manifest_is_explained(store):
 
 def test_a_damaged_current_is_explained(store):
     (store.root / "CURRENT").write_text("latest")
-    with pytest.raises(StoreError, match="CURRENT does not hold a version"):
+    with pytest.raises(StoreError, match="CURRENT does not hold the number"):
         store.current()
 
 
