@@ -64,7 +64,7 @@ class ModelConfig(Section):
     hot_half_life_h: float = Field(12.0, gt=0, description="hours; what 'top' is counted over")
     table_rate: float = Field(0.1, gt=0, le=10, description="sparse Adagrad's rate on the tables")
     table_accumulator: float = Field(
-        1e-3, gt=0, le=10, description="Adagrad's start; Keras' .1 learns too slowly from a stream"
+        1e-4, gt=0, le=10, description="Adagrad's start; Keras' .1 learns too slowly from a stream"
     )
     dense_rate: float = Field(2e-3, gt=0, le=1, description="Adam's rate on the dense layers")
     passes: int = Field(1, ge=1, le=20, description="times a micro-batch is gone through")
