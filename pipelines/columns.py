@@ -80,8 +80,9 @@ def range_indices(starts: npt.NDArray[Any], lengths: npt.NDArray[Any]) -> Ints:
     [7, 8, 0, 1, 2]
     """
     ends = np.cumsum(lengths, dtype=np.int64)
-    total = int(ends[-1]) if len(ends) else 0
-    return np.repeat(starts - (ends - lengths), lengths) + np.arange(total)
+    index = np.repeat(np.asarray(starts, np.int64) - (ends - lengths), lengths)
+    index += np.arange(len(index))
+    return index
 
 
 def as_int64(column: pa.Array, null: int = 0) -> Ints:

@@ -133,17 +133,14 @@ class FeatureRows:
         offsets = np.append(0, np.cumsum(lengths)).astype(np.int32)
         index = range_indices(start, lengths)
         item, kind, time = self.timeline.columns
-        now = np.repeat(as_int64(self.rows.column("anchor_time")), lengths)
-        parts = [
-            _gather(item, index),
-            _gather(kind, index),
-            pa.array(now - as_int64(time)[index]),
-        ]
+        age = np.repeat(as_int64(self.rows.column("anchor_time")), lengths)
+        age -= as_int64(time).take(index)
+        parts = [_gather(item, index), _gather(kind, index), pa.array(age)]
         return [pa.ListArray.from_arrays(pa.array(offsets), values) for values in parts]
 
 
 def _gather(column: pa.DictionaryArray, index: Ints) -> pa.DictionaryArray:
-    codes = column.indices.to_numpy()[index]
+    codes = column.indices.to_numpy().take(index)
     return pa.DictionaryArray.from_arrays(pa.array(codes), column.dictionary)
 
 
