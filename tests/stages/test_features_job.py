@@ -138,12 +138,11 @@ def test_a_rerun_replaces_its_own_files_and_a_failed_one_none(tmp_path):
     out = tmp_path / "out"
     first = write_parquet(tmp_path / "a.parquet", make_log(100))
     run([first], out, CONFIG.model_copy(update={"shards": 6}))
-    (out / "features" / "notes.txt").write_text("mine")
+    (out / "notes.txt").write_text("mine")
     second = write_parquet(tmp_path / "b.parquet", make_log(50, seed=1))
     run([second], out, CONFIG.model_copy(update={"shards": 1}))
     rows = rows_in_parts(out)
     assert len(rows) == json.loads((out / "summary.json").read_text())["rows"]
-    assert (out / "features" / "notes.txt").read_text() == "mine"
 
     damaged = Path(first)
     content = bytearray(damaged.read_bytes())
@@ -153,7 +152,20 @@ def test_a_rerun_replaces_its_own_files_and_a_failed_one_none(tmp_path):
         run([first], out)
     assert "\n" not in str(caught.value)
     assert rows_in_parts(out) == rows
-    assert {p.name for p in out.iterdir()} == {"features", "dead_letters", "summary.json"}
+    ours = {"features", "dead_letters", "summary.json"}
+    assert {p.name for p in out.iterdir()} == ours | {"notes.txt"}
+    assert (out / "notes.txt").read_text() == "mine"
+
+
+def test_somebody_elses_file_among_the_rows_is_refused(tmp_path):
+    out = tmp_path / "out"
+    log = write_parquet(tmp_path / "a.parquet", make_log(20))
+    run([log], out)
+    (out / "features" / "mine.parquet").write_bytes(b"theirs")
+    before = sorted(out.rglob("*"))
+    with pytest.raises(RequestError, match=r"mine\.parquet was not written by rillet features"):
+        run([log], out)
+    assert sorted(out.rglob("*")) == before
 
 
 def rows_in_parts(out: Path) -> list[dict]:
