@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipelines.batches import concat, decode, encode
+from pipelines.batches import concat, decode
 from pipelines.errors import JobError
 
 __all__ = ["Place", "gather", "spill"]
@@ -34,10 +34,12 @@ def spill(
     try:
         with path.open("wb") as file:
             for shard, piece in pieces:
-                data = encode(piece)
-                file.write(data)
-                found.append((shard, (str(path), at, len(data))))
-                at += len(data)
+                # Uncompressed: a page cache is cheaper than LZ4, there and back.
+                with pa.ipc.new_stream(file, piece.schema) as writer:
+                    writer.write_batch(piece)
+                end = file.tell()
+                found.append((shard, (str(path), at, end - at)))
+                at = end
     except OSError as error:
         raise JobError(
             f"intermediate data cannot be written to {folder} "
