@@ -303,7 +303,7 @@ def main() -> None:
     parser.add_argument("--slow", action="store_true", help="also the per-event engines")
     parser.add_argument("--scale", action="store_true", help="also five times the events")
     parser.add_argument("--work", type=Path, default=CACHE / "bench")
-    parser.add_argument("--json", type=Path, default=Path("benchmark-features.json"))
+    parser.add_argument("--json", type=Path, default=CACHE / "bench" / "features.json")
     given = parser.parse_args()
     folder, costs, wrong = given.work / str(given.events), [], []
 
