@@ -6,6 +6,7 @@ job is launched.
 
 import importlib
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -55,6 +56,8 @@ class TrainerLoader:
 
     def _class(self) -> Any:
         module, _, name = self.trainer.partition(":")
+        if module not in sys.modules:
+            _log.info("loading the trainer; with TensorFlow that takes some seconds")
         return getattr(importlib.import_module(module), name)
 
     def _catalogue(self, entity: str) -> pa.Table | None:
