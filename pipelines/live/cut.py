@@ -53,7 +53,7 @@ class LiveLog:
         """
         strangers, number = np.empty(0, np.uint64), first
         while True:
-            order = canonical_order(Keys.of(rows.rows), number)
+            order = canonical_order(Keys.of(rows.rows), first)  # the cut's own, in every piece
             batch = rows.take(order[: self.config.max_rows]).materialise(self.history)
             taken, more = self._put(number, canonical(batch))
             strangers = np.concatenate([strangers, more])

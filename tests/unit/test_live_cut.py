@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from models.store import Store
@@ -79,6 +79,7 @@ def live(rows: FeatureRows, log: LiveLog, seed: int) -> None:
     ),
     st.integers(0, 2**16),
 )
+@example(3, 3, BatchConfig(min_rows=1, max_rows=1, max_wait="0s"), 1)  # several pieces a cut
 @settings(max_examples=25)
 def test_batches_are_those_of_a_bounded_run(
     n: int, per_window: int, config: BatchConfig, seed: int
