@@ -5,10 +5,10 @@ it; of several rows for one (entity, id) the newest counts, and a row marked
 `deleted` takes the id away.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -20,19 +20,29 @@ from models.errors import StoreError
 from models.schema import EMBEDDINGS
 from models.store import Store
 
-__all__ = ["Keep", "lineage", "prune", "read_embeddings", "write_embeddings"]
+__all__ = [
+    "Keep",
+    "embeddings_of",
+    "lineage",
+    "prune",
+    "read_embeddings",
+    "read_version",
+    "write_embeddings",
+]
 
 _ATTEMPTS = 3
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Keep:
     """How often full copies are made, in versions, and how many are kept."""
 
-    checkpoint_every: int = 20
-    snapshot_every: int = 20
-    keep_checkpoints: int = 2
-    keep_snapshots: int = 5
+    checkpoint_every: int
+    snapshot_every: int
+    keep_checkpoints: int
+    keep_snapshots: int
 
 
 def write_embeddings(
@@ -89,17 +99,40 @@ def read_embeddings(
     Raises:
         StoreError: nothing was published yet, or the version's files are gone.
     """
-    for attempt in range(_ATTEMPTS):
+    return read_version(store, version, partial(embeddings_of, store, deleted=deleted))
+
+
+def embeddings_of(store: Store, version: int, *, deleted: bool = False) -> pa.Table:
+    """As `read_embeddings`, of that version.
+
+    Raises:
+        FileNotFoundError: a file of it is gone.
+        StoreError: a file of it is damaged.
+    """
+    return _newest(_tables(store, version), deleted=deleted)
+
+
+def read_version(store: Store, version: int | None, read: Callable[[int], T]) -> tuple[int, T]:
+    """What `read` finds of a version, or of the served one: again where that was pruned meanwhile.
+
+    Args:
+        store: another process may be publishing to it.
+        version: None for CURRENT, which is looked up anew for each attempt.
+        read: version → what is wanted of its files.
+
+    Raises:
+        StoreError: nothing was published yet, or the version's files are gone.
+    """
+    for attempt in range(1, _ATTEMPTS + 1):
         chosen = store.current() if version is None else version
         if chosen is None:
             raise StoreError(
                 f"store {store.root} has no served version yet: let rillet run finish one"
             )
         try:
-            return chosen, _newest(_tables(store, chosen), deleted=deleted)
+            return chosen, read(chosen)
         except FileNotFoundError as error:
-            # Pruned while we read: whoever follows CURRENT looks again.
-            if version is not None or attempt == _ATTEMPTS - 1:
+            if version is not None or attempt == _ATTEMPTS:
                 raise StoreError(
                     f"version {chosen} of {store.root} can no longer be read ({error.filename} is "
                     "gone): only the newest snapshots are kept, choose a newer version"

@@ -7,7 +7,7 @@ files; everything else works on the value.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from models.embeddings import read_embeddings
+from models.embeddings import embeddings_of, read_version
 from models.errors import StoreError
 from models.manifest import Manifest
 from models.serving import load_heads
@@ -31,7 +31,6 @@ Rows = NDArray[np.int64]
 
 _FORMAT = 1  # of the serving folder
 _META = {"dim", "examples", "item_default", "user_default"}
-_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -113,26 +112,27 @@ class Served:
             StoreError: no store, nothing served yet, or files gone or damaged.
         """
         store = store if isinstance(store, Store) else Store.open(store)
-        for attempt in range(_ATTEMPTS):
-            chosen, table = read_embeddings(store, version)
-            manifest = store.manifest(chosen)
-            folder = store.serving_path(manifest.snapshot or chosen)
-            try:
-                return cls(
-                    version=chosen,
-                    manifest=manifest,
-                    catalogue=Catalogue.load(store),
-                    **_vectors(table),
-                    **_folder(folder),
-                )
-            except (OSError, KeyError, ValueError, msgspec.DecodeError) as error:
-                # Pruned while we read: whoever follows CURRENT looks again.
-                if version is not None or attempt == _ATTEMPTS - 1:
-                    raise StoreError(
-                        f"{folder} cannot be read ({error}): choose a newer version, or restore "
-                        "it from a copy of the store"
-                    ) from None
-        raise AssertionError("unreachable")
+        return read_version(store, version, partial(cls._read, store))[1]
+
+    @classmethod
+    def _read(cls, store: Store, version: int) -> "Served":
+        table = embeddings_of(store, version)
+        manifest = store.manifest(version)
+        folder = store.serving_path(manifest.snapshot or version)
+        try:
+            return cls(
+                version=version,
+                manifest=manifest,
+                catalogue=Catalogue.load(store),
+                **_vectors(table),
+                **_folder(folder),
+            )
+        except FileNotFoundError:
+            raise  # pruned while it was read
+        except (OSError, KeyError, ValueError, msgspec.DecodeError) as error:
+            raise StoreError(
+                f"{folder} cannot be read ({error}): restore it from a copy of the store"
+            ) from None
 
     @cached_property
     def rows(self) -> Rows:

@@ -34,15 +34,14 @@ class FindRepeats(beam.PTransform):
 
     horizon_ms: int
     shards: int
-    folder: Path | None = None  # for the shuffle, where every worker sees one
+    folder: Path  # for the shuffle; every worker sees it
 
     def expand(self, events: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[pa.RecordBatch]:
         """By id, all prints of an id together."""
-        spread = Spread(_ids, self.shards, PRINTS, prints, self.folder)
-        piece = pa.RecordBatch if self.folder is None else Place
+        spread = Spread(_ids, self.shards, PRINTS, self.folder, prints)
         return (
             events
-            | "Prints" >> beam.ParDo(spread).with_output_types(tuple[int, piece])  # type: ignore[valid-type]
+            | "Prints" >> beam.ParDo(spread).with_output_types(tuple[int, Place])
             | "By id" >> beam.GroupByKey()
             | "Losers" >> beam.FlatMap(_find, self.horizon_ms).with_output_types(pa.RecordBatch)
         )
@@ -52,9 +51,7 @@ def _ids(batch: pa.RecordBatch) -> Hashes:
     return np.asarray(batch.column("id").to_numpy())
 
 
-def _find(
-    shard: tuple[int, Iterable[pa.RecordBatch | Place]], horizon_ms: int
-) -> Iterator[pa.RecordBatch]:
+def _find(shard: tuple[int, Iterable[Place]], horizon_ms: int) -> Iterator[pa.RecordBatch]:
     lost = losers(gather(shard[1], PRINTS), horizon_ms)
     if lost.num_rows:
         yield lost

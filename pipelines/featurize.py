@@ -75,7 +75,7 @@ class Featurize(beam.PTransform):
         self, events: beam.PCollection[pa.RecordBatch]
     ) -> beam.PCollection[tuple[int, FeatureRows]]:
         """By user, the whole past of a user together."""
-        spread = Spread(_users, self.config.shards, EVENTS, folder=self.folder)
+        spread = Spread(_users, self.config.shards, EVENTS, self.folder)
         return (
             events
             | "Spread" >> beam.ParDo(spread).with_output_types(tuple[int, Place])

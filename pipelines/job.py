@@ -56,17 +56,19 @@ def build(pipeline: beam.Pipeline, request: RunRequest, store: Store, start: int
     """Lay out the job; `start` is the last batch of the runs before."""
     config, features = request.config, request.config.features
     state, pending = store.state_path(start), ledger.pending_path(store)
+    shuffle = ledger.shuffle_path(store)
     log = LogBatches(store, config.batch, features.history, start)
     hints = pipeline.options.view_as(TrainerOptions).hints()
 
     parsed = _parsed(pipeline, request)
     told = parsed.valid | "Recognise" >> Recognise(state=state, config=features)
     lost = told.fresh | "Deduplicate" >> FindRepeats(
-        horizon_ms=features.dedupe_horizon, shards=features.shards
+        horizon_ms=features.dedupe_horizon, shards=features.shards, folder=shuffle
     )
     _ = (
         told.fresh
-        | "Featurize" >> FeaturizeOn(config=features, state=state, pending=pending, lost=lost)
+        | "Featurize"
+        >> FeaturizeOn(config=features, state=state, pending=pending, lost=lost, folder=shuffle)
         | "MicroBatch" >> MicroBatch(log=log, seen=partial(write_ends, pending / "ends.json"))
         | "FineTune" >> FineTuneModel(job=fine_tune(request, store), resource_hints=hints)
     )
@@ -124,6 +126,7 @@ def _run(request: RunRequest) -> dict[str, Any]:
         ledger.put_catalogue(store, "users", users)
         start = store.last_state()
         durable.remove(ledger.pending_path(store))
+        ledger.shuffle_path(store).mkdir(parents=True)
         counted = _execute(request, store, start)
         past = ledger.finish(store, request.config.features, start)
         told = ledger.summary(store, counted, past)

@@ -22,7 +22,7 @@ from pipelines.errors import StoreError
 from pipelines.past import Past, advance, load, read_ends, save
 from pipelines.schema import DEAD_REASONS
 
-__all__ = ["finish", "held", "pending_path", "put_catalogue", "summary"]
+__all__ = ["finish", "held", "pending_path", "put_catalogue", "shuffle_path", "summary"]
 
 _FREE = {("features", "shards")}
 """Settings that change neither rows nor versions."""
@@ -141,6 +141,11 @@ def _leaves(table: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
 def pending_path(store: Store) -> Path:
     """Where a run collects what the next one has to know (see `pipelines.past`)."""
     return store.root / "state" / "pending"
+
+
+def shuffle_path(store: Store) -> Path:
+    """Where a run leaves what it groups (see `pipelines.spill`); gone with the folder around it."""
+    return pending_path(store) / "shuffle"
 
 
 def finish(store: Store, config: FeatureConfig, start: int) -> Past:

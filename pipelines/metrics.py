@@ -1,12 +1,12 @@
 """The job's Beam metrics: one namespace, one place that knows their names."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from apache_beam.metrics import Metrics
 from apache_beam.metrics.metric import MetricsFilter
 from apache_beam.runners.runner import PipelineResult
 
-__all__ = ["NAMESPACE", "count", "counters", "observe"]
+__all__ = ["NAMESPACE", "count", "count_all", "counters", "observe"]
 
 NAMESPACE = "rillet"
 
@@ -14,6 +14,12 @@ NAMESPACE = "rillet"
 def count(name: str, by: int = 1) -> None:
     """Add to a counter; call it while an element is processed."""
     Metrics.counter(NAMESPACE, name).inc(int(by))
+
+
+def count_all(numbers: Mapping[str, int]) -> None:
+    """Add to several counters; call it while an element is processed."""
+    for name, number in numbers.items():
+        count(name, number)
 
 
 def observe(name: str, value: int) -> None:

@@ -19,7 +19,6 @@ import pyarrow as pa
 
 from models import durable
 from pipelines import arrow  # noqa: F401 - registers the coder of batches
-from pipelines.batches import concat
 from pipelines.columns import as_int64
 from pipelines.config import FeatureConfig
 from pipelines.featurize import FeatureRowsCoder  # noqa: F401 - registered on import
@@ -32,6 +31,7 @@ from pipelines.prints import drop
 from pipelines.rows import FeatureRows
 from pipelines.schema import EVENTS
 from pipelines.shards import Spread
+from pipelines.spill import Place, gather
 
 __all__ = ["DEAD", "FRESH", "FeaturizeOn", "Recognise"]
 
@@ -98,27 +98,27 @@ class FeaturizeOn(beam.PTransform):
         state: folder that the last completed run left, or one that does not exist.
         pending: folder that becomes the next one.
         lost: of `pipelines.dedupe.FindRepeats`.
+        folder: for the shuffle; every worker sees it.
     """
 
     config: FeatureConfig
     state: Path
     pending: Path
     lost: beam.PCollection[pa.RecordBatch]
+    folder: Path
 
     def expand(
         self, events: beam.PCollection[pa.RecordBatch]
     ) -> beam.PCollection[tuple[int, FeatureRows]]:
         """By user: the past and the present of a user together."""
-        spread = Spread(_users, self.config.shards, EVENTS)
+        spread = Spread(_users, self.config.shards, EVENTS, self.folder)
         remembered = (
             events.pipeline
             | "State" >> beam.Create([str(self.state)], reshuffle=False)
             | "Recall"
             >> beam.FlatMap(_recall, self.config.shards).with_output_types(tuple[int, bytes])
         )
-        fresh = events | "Spread" >> beam.ParDo(spread).with_output_types(
-            tuple[int, pa.RecordBatch]
-        )
+        fresh = events | "Spread" >> beam.ParDo(spread).with_output_types(tuple[int, Place])
         kernel = beam.ParDo(
             _Kernel(self.config, self.state, self.pending), beam.pvalue.AsList(self.lost)
         )
@@ -157,7 +157,7 @@ class _Kernel(beam.DoFn):
         self, shard: tuple[int, dict[str, Iterable[Any]]], lost: list[pa.RecordBatch]
     ) -> Iterator[tuple[int, FeatureRows]]:
         number, given = shard
-        arrived = concat(given["events"], EVENTS)
+        arrived = gather(given["events"], EVENTS)
         parts = [Memory.from_bytes(data) for data in given["users"]]
         memory = Memory.concat(parts) if parts else Memory.empty()
         events = drop(arrived, lost)

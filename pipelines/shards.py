@@ -22,15 +22,15 @@ SPREAD_ROWS = 1 << 18
 
 
 class Spread(beam.DoFn):
-    """Batches → (shard, piece or place), gathered over a bundle. For the global window only."""
+    """Batches → (shard, place of a piece), gathered over a bundle. For the global window only."""
 
     def __init__(
         self,
         shard_of: Callable[[pa.RecordBatch], npt.NDArray[Any]],
         shards: int,
         schema: pa.Schema,
+        folder: Path,
         prepare: Callable[[pa.RecordBatch], pa.RecordBatch] | None = None,
-        folder: Path | None = None,
     ) -> None:
         """See the class.
 
@@ -38,9 +38,8 @@ class Spread(beam.DoFn):
             shard_of: batch `[n]` → `[n]` unsigned hashes, taken modulo `shards`.
             shards: how many there are.
             schema: names and logical types of what travels.
+            folder: where pieces are left, for `pipelines.spill.gather`.
             prepare: applied to each batch before anything else.
-            folder: where pieces are left, for `pipelines.spill.gather`; without one they
-                travel themselves.
         """
         self.shard_of, self.shards, self.schema, self.prepare = shard_of, shards, schema, prepare
         self.folder = folder
@@ -50,7 +49,7 @@ class Spread(beam.DoFn):
         self._batches: list[pa.RecordBatch] = []
         self._rows = 0
 
-    def process(self, batch: pa.RecordBatch) -> Iterator[tuple[int, pa.RecordBatch | Place]]:
+    def process(self, batch: pa.RecordBatch) -> Iterator[tuple[int, Place]]:
         """Keep the batch; give out pieces when there are enough."""
         if self.prepare is not None:
             batch = self.prepare(batch)
@@ -64,9 +63,9 @@ class Spread(beam.DoFn):
         for piece in self._pieces():
             yield WindowedValue(piece, GlobalWindow().max_timestamp(), (GlobalWindow(),))
 
-    def _pieces(self) -> Iterator[tuple[int, pa.RecordBatch | Place]]:
+    def _pieces(self) -> Iterator[tuple[int, Place]]:
         if self._batches:
             batch = concat(self._batches, self.schema)
             self.start_bundle()
             pieces = split(batch, self.shard_of(batch), self.shards)
-            yield from pieces if self.folder is None else spill(self.folder, pieces)
+            yield from spill(self.folder, pieces)

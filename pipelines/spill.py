@@ -48,10 +48,9 @@ def spill(
     yield from found
 
 
-def gather(pieces: Iterable[pa.RecordBatch | Place], schema: pa.Schema) -> pa.RecordBatch:
-    """Pieces, themselves or where they lie → one batch; see `pipelines.batches.concat`."""
-    read = (piece if isinstance(piece, pa.RecordBatch) else _read(*piece) for piece in pieces)
-    return concat(read, schema)
+def gather(places: Iterable[Place], schema: pa.Schema) -> pa.RecordBatch:
+    """Where pieces lie → one batch of them; see `pipelines.batches.concat`."""
+    return concat((_read(*place) for place in places), schema)
 
 
 def _read(path: str, at: int, length: int) -> pa.RecordBatch:

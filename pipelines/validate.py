@@ -9,6 +9,7 @@ import apache_beam as beam
 import pyarrow as pa
 
 from pipelines import arrow  # noqa: F401 - registers the coder of batches
+from pipelines.metrics import count_all
 from pipelines.parse.lines import LINES, parse_lines
 from pipelines.parse.result import Parsed
 from pipelines.parse.table import parse_rows
@@ -39,19 +40,12 @@ class _Validate(beam.DoFn):
         parsed = validate(
             batch, time.time_ns() // 1_000_000 if self.now_ms is None else self.now_ms
         )
-        counts = {
-            "read": parsed.read,
-            "valid": parsed.valid.num_rows,
-            "dead": parsed.dead.num_rows,
-            "extra_fields": parsed.extra_fields,
-        }
-        for name, count in counts.items():
-            beam.metrics.Metrics.counter("rillet", name).inc(count)
+        count_all(parsed.counts)
         if parsed.valid.num_rows:
             yield parsed.valid
         if parsed.dead.num_rows:
             yield beam.pvalue.TaggedOutput(DEAD, parsed.dead)
-        yield beam.pvalue.TaggedOutput(COUNTS, counts)
+        yield beam.pvalue.TaggedOutput(COUNTS, parsed.counts)
 
 
 @dataclass(eq=False, kw_only=True)

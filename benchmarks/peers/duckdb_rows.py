@@ -10,17 +10,8 @@ five minutes, a session gap of thirty.
 import sys
 
 import duckdb
+from user_rows import TYPES, WEIGHTS
 
-TYPES = ("impression", "view", "click", "like", "dislike", "share", "cart", "purchase", "rating")
-WEIGHTS = {
-    "view": 0.1,
-    "click": 0.5,
-    "like": 1,
-    "share": 1,
-    "cart": 2,
-    "purchase": 4,
-    "rating": 0.5,
-}
 COLUMNS = {
     **dict.fromkeys(["event_id", "user_id", "item_id", "event_type"], "VARCHAR"),
     "event_time": "TIMESTAMPTZ",

@@ -20,6 +20,16 @@ class Parsed:
     read: int
     extra_fields: int  # fields of valid records that no column is for
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """`{"read", "valid", "dead", "extra_fields"}`, as the job counts them."""
+        return {
+            "read": self.read,
+            "valid": self.valid.num_rows,
+            "dead": self.dead.num_rows,
+            "extra_fields": self.extra_fields,
+        }
+
 
 def dead_letters(
     payloads: Sequence[bytes],

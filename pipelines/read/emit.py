@@ -15,7 +15,7 @@ from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import Timestamp
 
 from pipelines import arrow  # noqa: F401 - registers the coder of batches
-from pipelines.metrics import count, observe
+from pipelines.metrics import count_all, observe
 from pipelines.parse.lines import LINES, parse_lines
 from pipelines.parse.result import Parsed
 from pipelines.parse.table import parse_rows
@@ -59,19 +59,12 @@ def outputs(parsed: Parsed, at: Timestamp) -> Iterator[Any]:
         parsed: a piece of the log.
         at: their timestamp: no later than the watermark will be before the next piece.
     """
-    counts = {
-        "read": parsed.read,
-        "valid": parsed.valid.num_rows,
-        "dead": parsed.dead.num_rows,
-        "extra_fields": parsed.extra_fields,
-    }
-    for name, number in counts.items():
-        count(name, number)
+    count_all(parsed.counts)
     if parsed.valid.num_rows:
         yield TimestampedValue(parsed.valid, at)
     if parsed.dead.num_rows:
         yield beam.pvalue.TaggedOutput(DEAD, TimestampedValue(parsed.dead, at))
-    yield beam.pvalue.TaggedOutput(COUNTS, TimestampedValue(counts, at))
+    yield beam.pvalue.TaggedOutput(COUNTS, TimestampedValue(parsed.counts, at))
 
 
 def advance(estimator: ManualWatermarkEstimator, said_ms: int | None) -> None:

@@ -55,10 +55,15 @@ def find_files(sources: Sequence[str]) -> list[SourceFile]:
         SourceError: a source is missing, matches nothing or holds no feedback files, or a
             file's name does not say what it is.
     """
-    found = {file.path: file for source in sources for file in _find(source)}
+    found = {_same(file.path): file for source in sources for file in _find(source)}
     if not found:
         raise SourceError("no source is given; name a file, a glob or a folder with --events")
     return [found[path] for path in sorted(found)]
+
+
+def _same(path: str) -> str:
+    """What a path is known by, however it is written: `./a.jsonl` and a link to it are one."""
+    return path if "://" in path else str(Path(path).resolve())
 
 
 def _find(source: str) -> list[SourceFile]:
@@ -157,17 +162,17 @@ def check_sources(sources: Sequence[str]) -> list[SourceFile]:
 
     Raises:
         SourceError: as `find_files`; or a Parquet file is empty, truncated, foreign, lacks a
-            required column or has one of an impossible type; or a `.gz` file is not gzip.
+            required column or has one of an impossible type; or a text file is gzip and
+            not named so, or the other way round.
     """
     files = find_files(sources)
     for file in files:
         with open_file(file.path) as opened:
             if file.kind == "parquet":
                 parquet.check(file.path, file.size, opened)
-            elif file.gzip and file.size and opened.read(2) != b"\x1f\x8b":
-                raise SourceError(
-                    f"{file.path} is not gzip, as its name says; rename it or write it again"
-                )
+            elif file.size and file.gzip != (opened.read(2) == b"\x1f\x8b"):
+                found = "is not gzip, as" if file.gzip else "is gzip, not text, as"
+                raise SourceError(f"{file.path} {found} its name says; rename it")
     return files
 
 

@@ -12,7 +12,7 @@ from models.embeddings import Keep
 from models.manifest import Manifest, Verdict, utc_ms
 from models.store import Store
 from pipelines import metrics
-from pipelines.config import BatchConfig
+from pipelines.config import BatchConfig, StoreConfig
 from pipelines.finetune import FineTune, FineTuneModel, Progress
 from pipelines.microbatch import LogBatches
 from pipelines.options import pipeline_options
@@ -31,7 +31,7 @@ def fine_tune(store: Store) -> FineTune:
     return FineTune(
         store=store,
         model=ModelConfig(),
-        keep=Keep(),
+        keep=Keep(**StoreConfig().model_dump()),
         sinks=[FileSink(store).publish],
         trainer="fake_trainer:FakeTrainer",
     )

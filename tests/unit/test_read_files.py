@@ -224,6 +224,9 @@ def test_gzip_that_is_none_or_ends_early(tmp_path):
     path = tmp_path / "a.jsonl.gz"
     path.write_bytes(jsonl(3))
     assert "is not gzip" in refusal(path)
+    plain = tmp_path / "b.jsonl"
+    plain.write_bytes(gzip.compress(jsonl(3)))
+    assert "is gzip, not text" in refusal(plain)
     path.write_bytes(gzip.compress(jsonl(3)) + gzip.compress(jsonl(2)))
     assert len(read_all(path, gzipped=True)) == 5
     path.write_bytes(gzip.compress(jsonl(3000))[:-30])
