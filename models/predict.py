@@ -33,7 +33,7 @@ class Evaluation:
         known: `[p]` whether their item was a candidate.
         greater: `[p]` candidates above it; `ties`: beside it; `place`: its place from 1.
         arms: the baselines' ranks of the rows with a known item.
-        top: for each row the 20 best item rows, when they were asked for.
+        top: for each row the best item rows, as many as were asked for.
         heads: what the heads predicted for `head_rows`, `[h, heads]`.
     """
 
@@ -69,8 +69,15 @@ class Scorer:
     score: Any  # (users, items) -> [users, items], -inf where not finite
 
 
-def evaluate(state: State, step: Prepared, scorer: Scorer, *, keep_top: bool) -> Evaluation:
-    """Rank every row's own item among all candidates that its user has not had."""
+def evaluate(state: State, step: Prepared, scorer: Scorer, *, keep_top: int) -> Evaluation:
+    """Rank every row's own item among all candidates that its user has not had.
+
+    Args:
+        state: as of the batch before.
+        step: the micro-batch.
+        scorer: of the model as it is.
+        keep_top: how many of the best items to keep for each row; 0 = none.
+    """
     rows = np.flatnonzero(step.batch.wanted)
     known = step.candidates[step.items[rows]]
     greater, ties, place = (np.zeros(len(rows), np.int64) for _ in range(3))
@@ -84,7 +91,7 @@ def evaluate(state: State, step: Prepared, scorer: Scorer, *, keep_top: bool) ->
         greater[part], ties[part] = metrics.count_above(scores, true)
         place[part] = metrics.place(scores, true, order)
         if keep_top:
-            top.extend(metrics.best(row, order, K) for row in scores)
+            top.extend(metrics.best(row, order, keep_top) for row in scores)
     held = rows[known]
     arms = state.baselines.ranks(
         step.now, step.candidates, step.items[held], step.last[held], _renumbered(step, held)
@@ -171,7 +178,7 @@ def predictions(state: State, step: Prepared, evaluation: Evaluation) -> pa.Reco
         pa.array(batch.anchor[rows], pa.int64()).cast(time),
         pa.array(evaluation.place, pa.int64(), mask=~evaluation.known),
         pa.array(
-            [[names[row] for row in best.tolist()] for best in evaluation.top],
+            [[names[row] for row in best[:K].tolist()] for best in evaluation.top],
             PREDICTIONS.field("top20").type,
         ),
     ]

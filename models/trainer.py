@@ -13,7 +13,7 @@ from models.config import ModelConfig
 from models.errors import StoreError
 from models.inputs import Part, embeddings
 from models.learn import learn
-from models.predict import Evaluation, Scorer, evaluate, predictions, report
+from models.predict import Evaluation, K, Scorer, evaluate, predictions, report
 from models.prepare import Prepared, Preparer, item_inputs, profile_inputs
 from models.recommender import Recommender
 from models.remember import remember
@@ -65,6 +65,7 @@ class Trainer:
     def __init__(self, config: ModelConfig, items: pa.Table | None, users: pa.Table | None) -> None:
         self.config = config
         self.number = 0
+        self.listed = K  # items kept of each row's list, where predictions are asked for
         self.state = State(config)
         self._preparer = Preparer(config, items, users)
         self.model = Recommender(
@@ -89,12 +90,19 @@ class Trainer:
         if self.config.evaluate or predictions:
             evaluation, predicted = self._predict(step, keep=predictions)
             figures |= report(self.state, step, evaluation)
-        losses, moved = learn(self.config, self.model, self.state, step)
+        losses, moved = self._learn(step)
         self._refresh(moved)
-        remember(self.state, step, self._preparer.attributes, self.config.overlap)
+        self._remember(step)
         self.number = number
         gone = self._expire()
         return StepResult(figures | losses, predicted, self._delta(step, gone), evaluation)
+
+    def _learn(self, step: Prepared) -> tuple[dict[str, Any], Ints]:
+        """Train on the rows: what is reported, and the item rows that moved."""
+        return learn(self.config, self.model, self.state, step)
+
+    def _remember(self, step: Prepared) -> None:
+        remember(self.state, step, self._preparer.attributes, self.config.overlap)
 
     def _grow(self) -> None:
         state, tables = self.state, self.model.tables
@@ -110,7 +118,7 @@ class Trainer:
         rows = np.arange(len(step.candidates))
         users = self.model.users(step.inputs)
         scorer = Scorer(users, self.item_vectors(rows, step.now), self.heads(), self.model.score)
-        evaluation = evaluate(self.state, step, scorer, keep_top=keep)
+        evaluation = evaluate(self.state, step, scorer, keep_top=self.listed if keep else 0)
         return evaluation, predictions(self.state, step, evaluation) if keep else None
 
     def heads(self) -> dict[str, Floats]:
