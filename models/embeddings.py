@@ -102,14 +102,22 @@ def read_embeddings(
     return read_version(store, version, partial(embeddings_of, store, deleted=deleted))
 
 
-def embeddings_of(store: Store, version: int, *, deleted: bool = False) -> pa.Table:
+def embeddings_of(
+    store: Store, version: int, *, deleted: bool = False, after: int | None = None
+) -> pa.Table:
     """As `read_embeddings`, of that version.
+
+    Args:
+        store: where they lie.
+        version: which one.
+        deleted: keep the tombstones.
+        after: a version in its `lineage`: only what changed since.
 
     Raises:
         FileNotFoundError: a file of it is gone.
         StoreError: a file of it is damaged.
     """
-    return _newest(_tables(store, version), deleted=deleted)
+    return _newest(_tables(store, version, after or 0), deleted=deleted)
 
 
 def read_version(store: Store, version: int | None, read: Callable[[int], T]) -> tuple[int, T]:
@@ -166,10 +174,12 @@ def prune(store: Store, keep: Keep, protected: set[int]) -> None:
             durable.remove(store.checkpoint_path(number))
 
 
-def _tables(store: Store, version: int) -> list[pa.Table]:
+def _tables(store: Store, version: int, after: int) -> list[pa.Table]:
     base = store.manifest(version).snapshot
     tables = []
     for number in lineage(store, version):
+        if number <= after:
+            continue
         path = store.embeddings_path("snapshot" if number == base else "delta", number)
         if not path.exists():
             raise FileNotFoundError(2, "gone", str(path))

@@ -9,9 +9,10 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import apache_beam as beam
 import pyarrow as pa
@@ -22,9 +23,17 @@ from models.embeddings import Keep
 from models.lineage import Lineage, Publication, Trainer
 from models.manifest import Manifest
 from models.store import Store
-from pipelines.metrics import count, observe
+from pipelines.metrics import count, count_all, observe
 
-__all__ = ["TRAINER", "FineTune", "FineTuneModel", "Progress", "TrainerLoader"]
+__all__ = [
+    "TRAINER",
+    "FineTune",
+    "FineTuneModel",
+    "Following",
+    "Progress",
+    "TrainerLoader",
+    "tell",
+]
 
 TRAINER = "models.trainer:Trainer"
 """The class that is trained, as `module:name`: imported on the worker only."""
@@ -109,6 +118,41 @@ def recall_of(manifest: Manifest) -> tuple[int, float]:
     return (int(evaluated), float(recall)) if recall is not None else (0, 0.0)
 
 
+class Following(Protocol):
+    """Whoever sends on what is on record in the store; never waited for."""
+
+    def wake(self) -> None:
+        """There may be a new version."""
+
+    def told(self) -> tuple[dict[str, int], list[int]]:
+        """Since the last call: counters, and the freshness (ms) of what was sent on."""
+
+    def close(self) -> None:
+        """The worker ends."""
+
+
+class _Nobody:
+    """Follows nothing."""
+
+    def wake(self) -> None:
+        """See `Following`."""
+
+    def told(self) -> tuple[dict[str, int], list[int]]:
+        """See `Following`."""
+        return {}, []
+
+    def close(self) -> None:
+        """See `Following`."""
+
+
+def tell(following: Following) -> None:
+    """Pass on what followers counted; call it while an element is processed."""
+    counted, ages = following.told()
+    count_all(counted)
+    for age in ages:
+        observe("sink_freshness_ms", age)
+
+
 @dataclass(frozen=True, kw_only=True)
 class FineTune:
     """What training needs to know; picklable, so that it travels to the worker."""
@@ -120,6 +164,7 @@ class FineTune:
     predictions: Path | None = None
     clock: Callable[[], int] = wall_clock_ms
     trainer: str = TRAINER
+    follow: Callable[[], Following] = _Nobody
 
     def lineage(self, start: int, last: int) -> Lineage:
         """Training of batches `start` + 1 to `last`, ready to run."""
@@ -144,11 +189,13 @@ class _TrainDoFn(beam.DoFn):
     def process(self, span: tuple[int, int]) -> Iterator[int]:
         start, last = span
         progress = Progress(start, last)
-        with self._job.store.lock("writer"):
+        with self._job.store.lock("writer"), closing(self._job.follow()) as following:
             for manifest in self._job.lineage(start, last).run():
                 count("batches")
                 count("versions_refused", not manifest.gate.served)
                 observe("train_ms", round(manifest.seconds * 1_000))
+                following.wake()
+                tell(following)
                 if line := progress(manifest):
                     _log.info("%s", line)
         yield last

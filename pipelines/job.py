@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from pipelines.metrics import counters
 from pipelines.microbatch import LogBatches, MicroBatch
 from pipelines.options import TrainerOptions, is_local, pipeline_options
 from pipelines.past import write_ends
-from pipelines.publish import FileSink
+from pipelines.publish import FileSink, Follow, check_sinks, flush
 from pipelines.read import ReadEvents, check_sources, is_stream, is_topic
 from pipelines.read.catalog import Catalogue, read_items, read_users
 from pipelines.resume import FeaturizeOn, Recognise
@@ -49,6 +49,8 @@ class RunRequest:
     beam_args: tuple[str, ...]
     now_ms: int
     trainer: str = TRAINER
+    sinks: tuple[str, ...] = field(default=(), repr=False)
+    flush_s: float = 60.0
     monotonic: Callable[[], float] = time.monotonic
 
 
@@ -121,6 +123,7 @@ def _run(request: RunRequest) -> dict[str, Any]:
         with durable.explained(request.predictions):
             request.predictions.mkdir(parents=True, exist_ok=True)
     store = Store(request.store)
+    check_sinks(request.sinks, store)
     with ledger.held(store, request.config):
         ledger.put_catalogue(store, "items", items)
         ledger.put_catalogue(store, "users", users)
@@ -129,7 +132,7 @@ def _run(request: RunRequest) -> dict[str, Any]:
         ledger.shuffle_path(store).mkdir(parents=True)
         counted = _execute(request, store, start)
         past = ledger.finish(store, request.config.features, start)
-        told = ledger.summary(store, counted, past)
+        told = ledger.summary(store, counted, past) | shown(request, store)
     if counted.get("ancient"):
         _log.warning(
             "%d events are older than %s and were taken for repeats of what the store has seen",
@@ -161,7 +164,15 @@ def fine_tune(request: RunRequest, store: Store) -> FineTune:
         sinks=[FileSink(store).publish],
         predictions=request.predictions,
         trainer=request.trainer,
+        follow=Follow(store, request.sinks),
     )
+
+
+def shown(request: RunRequest, store: Store) -> dict[str, Any]:
+    """Bring the sinks up to the store, within a limit; what to tell of them."""
+    if not request.sinks:
+        return {}
+    return {"sinks": flush(store, request.sinks, request.flush_s)}
 
 
 def catalogues(request: RunRequest) -> tuple[pa.Table | None, pa.Table | None]:

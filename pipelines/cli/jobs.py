@@ -98,6 +98,13 @@ def features(
 @click.option("--items", help="Catalogue (Parquet or JSON lines): titles, text, categories.")
 @click.option("--users", help="Users' attributes (Parquet or JSON lines).")
 @store_option
+@click.option(
+    "--sink",
+    "sinks",
+    multiple=True,
+    metavar="URI",
+    help="Also publish to redis://… or postgresql://…; may be given several times.",
+)
 @click.option("--predictions", type=FOLDER, help="Also write what was predicted before training.")
 @_features
 @click.pass_context
@@ -107,6 +114,7 @@ def run(
     items: str | None,
     users: str | None,
     store: Path,
+    sinks: tuple[str, ...],
     predictions: Path | None,
     config: Path | None,
     **given: Any,
@@ -128,6 +136,7 @@ def run(
         store=store,
         config=job,
         predictions=predictions,
+        sinks=sinks,
         beam_args=tuple(beam_args),
         now_ms=_now_ms(),
     )

@@ -11,13 +11,14 @@ from apache_beam.runners.runner import PipelineResult, PipelineState
 from models.store import Store
 from pipelines import ledger
 from pipelines.errors import JobError, RequestError
-from pipelines.job import RunRequest, catalogues, fine_tune
+from pipelines.job import RunRequest, catalogues, fine_tune, shown
 from pipelines.live.job import Source, build
 from pipelines.live.ticks import check_window
 from pipelines.local import flink_flags, flink_jar
 from pipelines.metrics import counters
 from pipelines.options import is_local, runner_name
 from pipelines.past import Past
+from pipelines.publish import check_sinks
 from pipelines.read.kafka_uri import KafkaSource
 from pipelines.read.live import live_source
 
@@ -67,6 +68,7 @@ def run_live(request: RunRequest) -> dict[str, Any]:
     options = live_options(request.beam_args, source)
     items, users = catalogues(request)
     store = Store(request.store)
+    check_sinks(request.sinks, store)
     with ledger.held(store, request.config):
         start = store.last_batch()
         _check_beginning(store, source, start, request.beam_args)
@@ -78,7 +80,7 @@ def run_live(request: RunRequest) -> dict[str, Any]:
         _log.info("the stream is running; stop it with Ctrl-C")
         _wait(result)
         counted = counters(result) | {"rows": _rows_since(store, start)}
-        told = ledger.summary(store, counted, _stood(store))
+        told = ledger.summary(store, counted, _stood(store)) | shown(request, store)
     told["seconds"] = round(request.monotonic() - begun, 3)
     _log.info("%s", told["message"])
     return told

@@ -5,7 +5,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from models.errors import RilletError
 from models.lineage import Lineage, Step, Trainer, TrainerFactory
 from models.manifest import Manifest
 from models.schema import EMBEDDINGS
-from pipelines.finetune import FineTune
+from pipelines.finetune import FineTune, Following, tell
 from pipelines.live.stages import Span
 from pipelines.metrics import count, observe
 
@@ -88,6 +88,7 @@ class Live:
     def __init__(self, job: FineTune) -> None:
         self._job, self._held = job, ExitStack()
         self._held.enter_context(job.store.lock("writer"))
+        self.following: Following = self._held.enter_context(closing(job.follow()))
         self._done = max(job.store.versions(), default=0)
         self._start()
 
@@ -142,8 +143,10 @@ class _Train(beam.DoFn):
             count("versions_refused", not manifest.gate.served)
             observe("train_ms", round(manifest.seconds * 1_000))
             observe("freshness_ms", max(self.clock() - newest, 0))
+            live.following.wake()
             _log.info("version %d: %d rows", manifest.version, manifest.rows)
             yield manifest.version
+        tell(live.following)
 
     def teardown(self) -> None:
         """Let the store go when the worker ends in an orderly way."""

@@ -1,0 +1,73 @@
+"""What a sink's URI says, and how it is shown: without passwords."""
+
+import re
+from dataclasses import dataclass, field
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+
+from pipelines.errors import RequestError
+
+__all__ = ["Address"]
+
+_PREFIX = re.compile(r"[a-z][a-z0-9_]{0,30}")
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a sink is.
+
+    Attributes:
+        uri: for the client library; may hold a password.
+        shown: scheme, host, port and database only: for logs and errors.
+        prefix: begins the names of all keys or tables, so that stores can share a database.
+    """
+
+    uri: str = field(repr=False)
+    shown: str
+    prefix: str = "rillet"
+
+    @classmethod
+    def parse(cls, uri: str, form: str) -> "Address":
+        """Read `scheme://user:password@host:port/path?prefix=name&…`.
+
+        Args:
+            uri: as given.
+            form: what it should look like, for the error.
+
+        Raises:
+            RequestError: it has no host, or a bad port or prefix.
+        """
+        try:
+            parts = urlsplit(uri)
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            host = None
+        if not host:
+            scheme = uri.partition("://")[0]
+            raise RequestError(f"--sink {scheme}://… names no host and port: write {form}")
+        query = parse_qsl(parts.query, keep_blank_values=True)
+        prefix = dict(query).get("prefix", "rillet")
+        if not _PREFIX.fullmatch(prefix):
+            raise RequestError(
+                f"--sink: prefix {prefix!r} is no name of a to z, 0 to 9 and _, at most 31 "
+                "characters: choose another"
+            )
+        kept = urlencode([(name, value) for name, value in query if name != "prefix"])
+        at = f"{host}:{port}" if port else host
+        shown = f"{parts.scheme}://{at}{parts.path}"
+        return cls(
+            urlunsplit(parts._replace(query=kept)),
+            shown if prefix == "rillet" else f"{shown}?prefix={prefix}",
+            prefix,
+        )
+
+    def explain(self, error: BaseException) -> str:
+        """What a client library said, in one line, without the password."""
+        text = " ".join(str(error).split()) or type(error).__name__
+        for secret in self._secrets():
+            text = text.replace(secret, "…")
+        return text[:300]
+
+    def _secrets(self) -> set[str]:
+        raw = urlsplit(self.uri).password or ""
+        hidden = {value for name, value in parse_qsl(urlsplit(self.uri).query) if "pass" in name}
+        return {text for text in {raw, unquote(raw), *hidden} if text}
