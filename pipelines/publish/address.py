@@ -52,7 +52,8 @@ class Address:
                 "characters: choose another"
             )
         kept = urlencode([(name, value) for name, value in query if name != "prefix"])
-        at = f"{host}:{port}" if port else host
+        at = f"[{host}]" if ":" in host else host
+        at = f"{at}:{port}" if port else at
         shown = f"{parts.scheme}://{at}{parts.path}"
         return cls(
             urlunsplit(parts._replace(query=kept)),
@@ -63,7 +64,7 @@ class Address:
     def explain(self, error: BaseException) -> str:
         """What a client library said, in one line, without the password."""
         text = " ".join(str(error).split()) or type(error).__name__
-        for secret in self._secrets():
+        for secret in sorted(self._secrets(), key=len, reverse=True):
             text = text.replace(secret, "…")
         return text[:300]
 

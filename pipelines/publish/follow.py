@@ -58,7 +58,7 @@ class Follower:
         self._ages: list[int] = []
         self._retrying = tenacity.Retrying(
             stop=tenacity.stop_when_event_set(self._ended),
-            wait=tenacity.wait_exponential_jitter(initial=0.1, max=longest_s, jitter=0.1),
+            wait=tenacity.wait_exponential_jitter(multiplier=0.1, max=longest_s, jitter=0.1),
             sleep=tenacity.sleep_using_event(self._ended),
             before_sleep=self._failed,
             reraise=True,

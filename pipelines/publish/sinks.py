@@ -50,7 +50,7 @@ def open_sink(uri: str) -> Sink:
     scheme, separator, _ = uri.partition("://")
     if not separator or scheme not in _KINDS:
         raise RequestError(
-            f"--sink {scheme if separator else uri!r}: no such kind of sink: write "
+            f"--sink {scheme + '://…' if separator else repr(uri)}: no such kind of sink: write "
             "redis://host:port/db or postgresql://user@host:port/database"
         )
     return _KINDS[scheme].open(uri)
