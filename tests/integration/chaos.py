@@ -5,78 +5,136 @@ own services, and prints what was killed when and how long recovery took.
 """
 
 import argparse
+import contextlib
 import os
 import random
+import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from models.store import Store
 from pipelines.local import PARTS, down, process, up
 from tests.integration import stream
 
-VICTIMS = ("taskmanager", "worker", "trainer", "broker")
+VICTIMS = ("taskmanager", "worker", "trainer", "broker", "sink")
+PARTS_OF = {
+    "taskmanager": ("flink", "flink-taskmanager"),
+    "broker": ("kafka", "kafka"),
+    "sink": ("redis", "redis"),
+}
+"""Victim → the part that starts it again, and its program."""
+
+LIMIT_S = 240.0
+
+AWAY = 3
+"""Versions that are made without the sink before it comes back."""
 
 
 @dataclass(frozen=True)
 class Kill:
-    """One kill: how many versions there were, and how long until there was another one."""
+    """One kill: when, how many versions there were, and how long until it was made good."""
 
     victim: str
+    at_s: float
     versions: int
     recovery_s: float
 
     def __str__(self) -> str:
-        return f"{self.victim:<12} at version {self.versions:>4}, next one {self.recovery_s:5.1f} s"
+        return (
+            f"{self.at_s:7.1f} s  {self.victim:<12} at version {self.versions:>4}, "
+            f"recovered in {self.recovery_s:5.1f} s"
+        )
 
 
 class Chaos:
-    """Kills parts of a running job."""
+    """Kills parts of a running job.
 
-    def __init__(self, directory: Path, store: Path) -> None:
-        self.directory, self.store = directory, store
+    Args:
+        directory: of the services.
+        store: that the job writes to.
+        sink: that it publishes to.
+        running: whether the job still runs.
+    """
 
-    def kill(self, victim: str) -> bool:
-        """`kill -9`, and start again what nobody else starts; False when it is not there."""
-        if victim in {"taskmanager", "broker"}:
-            part = "flink" if victim == "taskmanager" else "kafka"
-            name = "flink-taskmanager" if victim == "taskmanager" else "kafka"
-            killed = process.kill(self.directory, name)
-            up(self.directory, only=[part], timeout_s=120)
-            return killed
-        pids = [self._trainer()] if victim == "trainer" else list(workers())
+    def __init__(
+        self, directory: Path, store: Path, sink: str, running: Callable[[], bool], seed: int
+    ) -> None:
+        self.directory, self.store, self.sink = directory, Store(store), sink
+        self.running, self._dice = running, random.Random(seed)
+        self._began = time.monotonic()
+
+    def torment(self, victims: list[str], moments: list[int]) -> list[Kill]:
+        """Kill each victim once the store has so many versions; waits for the recovery."""
+        told = []
+        for victim, moment in zip(victims, moments, strict=True):
+            wait_for(lambda at=moment: self.versions() >= at, self.running, LIMIT_S)
+            at_s = time.monotonic() - self._began
+            wait_for(lambda who=victim: self._kill(who), self.running, LIMIT_S)
+            before, began = self.versions(), time.monotonic()
+            self._make_good(victim, before)
+            if not self.running():
+                break
+            kill = Kill(victim, at_s, before, time.monotonic() - began)
+            print(kill, flush=True)
+            told.append(kill)
+        return told
+
+    def _kill(self, victim: str) -> bool:
+        """`kill -9`; False when it is not there just now."""
+        if victim in PARTS_OF:
+            return process.kill(self.directory, PARTS_OF[victim][1])
+        pids = [self._stepping()] if victim == "trainer" else self._workers()
         pids = [pid for pid in pids if pid is not None]
         if not pids:
             return False
-        try:
-            os.kill(random.choice(pids), 9)
-        except ProcessLookupError:
-            return False
-        return True
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._dice.choice(pids), signal.SIGKILL)
+            return True
+        return False
 
-    def _trainer(self) -> int | None:
-        """Who holds the store."""
+    def _make_good(self, victim: str, before: int) -> None:
+        """Start again what nobody else starts, and wait until things go on."""
+        if victim == "sink":  # the job goes on without it
+            wait_for(lambda: self.versions() >= before + AWAY, self.running, LIMIT_S)
+        if victim in PARTS_OF:
+            up(self.directory, only=[PARTS_OF[victim][0]], timeout_s=LIMIT_S)
+        wait_for(lambda: self.versions() > before, self.running, LIMIT_S)
+        wait_for(lambda: stream.served(self.sink) > before, self.running, LIMIT_S)
+
+    def _stepping(self) -> int | None:
+        """The process that is in the middle of a step."""
         try:
-            return int((self.store / ".rillet-writer.pid").read_text())
+            pid = int(stream.stepping(self.directory).read_text())
         except (FileNotFoundError, ValueError):
             return None
+        return pid if pid in self._workers() else None
+
+    def _workers(self) -> list[int]:
+        """Process ids of the TaskManager's Python workers."""
+        manager = process.pid_of(self.directory, PARTS_OF["taskmanager"][1])
+        if manager is None:
+            return []
+        with contextlib.suppress(psutil.NoSuchProcess):
+            below = psutil.Process(manager).children(recursive=True)
+            return [one.pid for one in below if b"boot.py" in _command(one.pid)]
+        return []
 
     def versions(self) -> int:
         """How many there are."""
-        return len(Store(self.store).versions())
+        return len(self.store.versions())
 
 
-def workers() -> Iterator[int]:
-    """Process ids of Beam's Python workers that a TaskManager of ours started."""
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if b"pipelines/local/boot.py" in path.read_bytes():
-                yield int(path.parent.name)
-        except OSError:
-            continue
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def wait_for(what: Callable[[], bool], running: Callable[[], bool], limit_s: float) -> float:
@@ -89,54 +147,51 @@ def wait_for(what: Callable[[], bool], running: Callable[[], bool], limit_s: flo
     return time.monotonic() - began
 
 
-def torment(
-    chaos: Chaos, victims: list[str], moments: list[int], running: Callable[[], bool]
-) -> list[Kill]:
-    """Kill each victim once the store has so many versions; waits for the recovery."""
-    told = []
-    for victim, moment in zip(victims, moments, strict=True):
-        wait_for(lambda at=moment: chaos.versions() >= at, running, 180)
-        if not running():
-            break
-        before, began = chaos.versions(), time.monotonic()
-        if not chaos.kill(victim):
-            continue
-        wait_for(lambda n=before: chaos.versions() > n, running, 180)
-        kill = Kill(victim, before, time.monotonic() - began)
-        print(kill, flush=True)
-        told.append(kill)
-    return told
-
-
 def ordeal(
-    directory: Path, brokers: str, work: Path, *, events: int, victims: list[str], seed: int
+    directory: Path,
+    brokers: str,
+    sink: str,
+    work: Path,
+    *,
+    events: int,
+    victims: list[str],
+    seed: int,
 ) -> list[Kill]:
     """A stream with kills against the same stream undisturbed: asserts that they are equal."""
-    name = stream.topic(brokers, 2)
-    stream.produce(brokers, name, stream.payloads(events, seed=seed), 2)
+    name, messages = stream.topic(brokers, 2), stream.payloads(events, seed=seed)
+    stream.produce(brokers, name, messages, 2)
     uri = f"kafka://{brokers}/{name}?until=now"
     calm, log = work / "calm", work / "calm.log"
     wanted = stream.finish(stream.launch(uri, calm, log=log), log, 300)
     print(f"undisturbed: {wanted['versions']} versions, {wanted['rows']} rows", flush=True)
     dice = random.Random(seed)
-    last = max(wanted["versions"] - 3, len(victims))
+    last = max(wanted["versions"] - 3 - AWAY, len(victims))
     moments = sorted(dice.sample(range(1, last), len(victims)))
     wild, log = work / "wild", work / "wild.log"
     # Small reads: there is a checkpoint every few thousand events, and time to kill.
     job = stream.launch(
         f"{uri}&batch=4000&stay=0",
         wild,
+        f"--sink={sink}",
         "--runner=FlinkRunner",
         "--parallelism=2",
         "--trainer_min_ram=1GB",
         log=log,
     )
-    kills = torment(Chaos(directory, wild), victims, moments, lambda: job.poll() is None)
-    got = stream.finish(job, log, 600)
+    try:
+        chaos = Chaos(directory, wild, sink, lambda: job.poll() is None, seed)
+        kills = chaos.torment(victims, moments)
+        got = stream.finish(job, log, 600)
+    finally:
+        if job.poll() is None:
+            job.kill()
+            job.wait()
     assert stream.lineage(wild) == stream.lineage(calm), "the lineages differ"
     steps = stream.trained(wild)
     assert steps == list(range(1, len(steps) + 1)), f"trained twice or skipped: {steps}"
     assert got["digest"] == wanted["digest"]
+    stream.assert_rows(wild, messages)
+    stream.assert_served(sink, wild)
     return kills
 
 
@@ -155,11 +210,12 @@ def main() -> None:
         os.environ["PYTHONPATH"] = str(stream.REPOSITORY)
         ports = dict.fromkeys(PARTS, 0)
         try:
-            parts = up(directory, only=["kafka", "flink", "beam"], ports=ports)
-            brokers = next(part.address for part in parts if part.name == "kafka")
+            parts = up(directory, only=["kafka", "flink", "beam", "redis"], ports=ports)
+            address = {part.name: part.address for part in parts}
             kills = ordeal(
                 directory,
-                brokers,
+                address["kafka"],
+                address["redis"],
                 Path(folder),
                 events=given.events,
                 victims=victims,
@@ -168,7 +224,10 @@ def main() -> None:
         finally:
             down(directory)
     slowest = max((kill.recovery_s for kill in kills), default=0.0)
-    print(f"{len(kills)} kills, same lineage, slowest recovery {slowest:.1f} s")
+    print(
+        f"{len(kills)} kills; rows as the oracle's, same lineage and digest as undisturbed, "
+        f"sink equal to the store; slowest recovery {slowest:.1f} s"
+    )
     sys.exit(len(kills) < given.kills)
 
 

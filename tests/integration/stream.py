@@ -5,18 +5,27 @@ counts, and prints its summary.
 """
 
 import json
+import os
 import random
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
+import pyarrow as pa
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from models.embeddings import read_embeddings
 from models.store import Store
+from pipelines.config import JobConfig
+from pipelines.publish import SinkError, open_sink
+from pipelines.schema import EVENTS
+from tests import oracle
 from tests.fake_trainer import FakeTrainer
 
 REPOSITORY = Path(__file__).parents[2]
@@ -33,8 +42,17 @@ class SlowTrainer(FakeTrainer):
     """A step takes a while, so that a kill can hit the middle of one."""
 
     def step(self, number, rows, *, predictions=False):
+        marker = stepping(Path(os.environ.get("RILLET_LOCAL", tempfile.gettempdir())))
+        marker.write_text(str(os.getpid()))
         time.sleep(0.05)
-        return super().step(number, rows, predictions=predictions)
+        made = super().step(number, rows, predictions=predictions)
+        marker.unlink(missing_ok=True)
+        return made
+
+
+def stepping(directory: Path) -> Path:
+    """The file that is there during a step; holds the process id."""
+    return directory / "stepping"
 
 
 def payloads(n: int, *, seed: int = 0, disorder_ms: int = 4_000) -> list[bytes]:
@@ -117,11 +135,68 @@ def trained(store: Path) -> list[int]:
     return json.loads((found.checkpoint_path(newest) / "fake.json").read_text())["stepped"]
 
 
+def assert_rows(store: Path, messages: list[bytes]) -> None:
+    """The rows of the training log are the oracle's."""
+    found = Store(store)
+    config = JobConfig.model_validate(JOB).features
+    blank = dict.fromkeys(EVENTS.names)
+    told: dict[str, list[dict]] = {}
+    for event in map(msgspec.json.decode, messages):
+        told.setdefault(event["user_id"], []).append(blank | event)
+    logged = pa.Table.from_batches(
+        [found.read_batch(n)[0] for n in range(1, found.last_batch() + 1)]
+    )
+    order = [(name, "ascending") for name in ("user_id", "item_id", "window_start", "revision")]
+    got = iter(_users(logged.sort_by(order)))
+    for user in sorted(told):
+        wanted = oracle.feature_rows(told[user], config)
+        rows = next(got)
+        for row in (*rows, *wanted):
+            row["confidence"] = round(row["confidence"], 9)
+        assert rows == wanted, f"the rows of {user} are not the oracle's"
+    assert next(got, None) is None
+
+
+def _users(rows: pa.Table) -> Iterator[list[dict]]:
+    """The rows of one user after another, as the oracle has them; sorted ones."""
+    names = rows["user_id"].to_pylist()
+    first = 0
+    for i in range(1, len(names) + 1):
+        if i == len(names) or names[i] != names[first]:
+            yield oracle.from_batch(rows.slice(first, i - first))
+            first = i
+
+
+def served(sink: str) -> int:
+    """The version that a sink serves; -1 while it is away."""
+    opened = open_sink(sink)
+    try:
+        held = opened.held()
+    except SinkError:
+        return -1
+    finally:
+        opened.close()
+    return held.served.version if held.served else 0
+
+
+def assert_served(sink: str, store: Path) -> None:
+    """The sink serves what the store does, to the bit, versions and times too."""
+    version, wanted = read_embeddings(Store(store))
+    opened = open_sink(sink)
+    for entity in ("item", "user"):
+        rows = [row for row in wanted.to_pylist() if row["entity"] == entity]
+        told, got = opened.read(entity, [row["id"] for row in rows])
+        assert told == version
+        assert sorted(got.to_pylist(), key=lambda row: row["id"]) == rows
+    opened.close()
+
+
 def main() -> None:
-    from pipelines.config import JobConfig
     from pipelines.job import RunRequest, run_job
 
-    events, store, *beam = sys.argv[1:]
+    events, store, *more = sys.argv[1:]
+    sinks = [arg.removeprefix("--sink=") for arg in more if arg.startswith("--sink=")]
+    beam = [arg for arg in more if not arg.startswith("--sink=")]
     request = RunRequest(
         events=(events,),
         items=None,
@@ -132,6 +207,7 @@ def main() -> None:
         beam_args=tuple(beam),
         now_ms=time.time_ns() // 1_000_000,
         trainer="tests.integration.stream:SlowTrainer",
+        sinks=tuple(sinks),
     )
     print(json.dumps(run_job(request)))
 

@@ -8,8 +8,6 @@ import pytest
 from branches import Branches
 from loop import JOB, events, run, write
 
-from models.embeddings import read_embeddings
-from models.store import Store
 from pipelines.config import load_job
 from pipelines.errors import RequestError
 from pipelines.job import RunRequest, run_job
@@ -17,6 +15,7 @@ from pipelines.local import process, up
 from pipelines.publish import open_sink
 from pipelines.publish.changes import changes
 from pipelines.publish.follow import Follower
+from tests.integration import stream
 
 pytestmark = pytest.mark.integration
 
@@ -54,26 +53,13 @@ def job(tmp_path: Path) -> Callable[..., RunRequest]:
     return request
 
 
-def assert_equal(uri: str, store: Store) -> None:
-    """The sink serves what the store does, to the bit, versions and times too."""
-    version, wanted = read_embeddings(store)
-    sink = open_sink(uri)
-    for entity in ("item", "user"):
-        rows = [row for row in wanted.to_pylist() if row["entity"] == entity]
-        served, got = sink.read(entity, [row["id"] for row in rows])
-        assert served == version
-        assert sorted(got.to_pylist(), key=lambda row: row["id"]) == rows
-    sink.close()
-
-
 def test_both_sinks_end_equal_to_the_store(sinks: list[str], job: Callable) -> None:
     told = run_job(job(*sinks))
-    store = Store(job().store)
     assert told["served"] > 5
     current = {"version": told["served"], "behind": 0}
     assert list(told["sinks"].values()) == [current, current]
     for uri in sinks:
-        assert_equal(uri, store)
+        stream.assert_served(uri, job().store)
 
 
 def test_a_sink_that_is_behind_is_caught_up_by_the_next_run(
@@ -86,7 +72,7 @@ def test_a_sink_that_is_behind_is_caught_up_by_the_next_run(
     again = run_job(job(*sinks))  # nothing to train on: the sinks are new to it
     assert again["rows"] == 0
     for uri in sinks:
-        assert_equal(uri, Store(job().store))
+        stream.assert_served(uri, job().store)
 
 
 def test_a_sink_of_another_store_is_refused(
@@ -151,4 +137,4 @@ def test_a_sink_killed_while_it_takes_versions_in_ends_whole(
     counted, _ = follower.told()
     follower.close()
     assert counted["sink_versions"] > 1
-    assert_equal(uri, branches.store)
+    stream.assert_served(uri, branches.store.root)
