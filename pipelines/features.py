@@ -34,13 +34,24 @@ def compute(events: pa.RecordBatch, config: FeatureConfig) -> FeatureRows:
     return aggregate(observe(read_log(events), config), config)
 
 
-def aggregate(seen: Observations, config: FeatureConfig) -> FeatureRows:
-    """Observations → one row per user, item and window that holds any of them."""
+def aggregate(
+    seen: Observations, config: FeatureConfig, ended: tuple[int, int] | None = None
+) -> FeatureRows:
+    """Observations → one row per user, item and window that holds any of them.
+
+    With `ended`, only windows that end after its first instant and not after its second
+    (ms since the epoch); not for sessions.
+    """
     log = seen.log
     known_at = log.time + np.maximum(seen.observed, 0)
     timeline = _timeline(seen)
     cuts = layers(
-        config.window, user=log.user, time=log.time, known_at=known_at, counted=~log.memory
+        config.window,
+        user=log.user,
+        time=log.time,
+        known_at=known_at,
+        counted=~log.memory,
+        ended=ended,
     )
     parts = [_rows(seen, _group(seen, layer), layer, config) for layer in cuts]
     return FeatureRows(parts[0] if len(parts) == 1 else concat(parts, ROWS), timeline)

@@ -30,7 +30,7 @@ from pipelines.pieces import compact, join, take
 from pipelines.rows import FeatureRows
 from pipelines.schema import EVENTS
 
-__all__ = ["FACTS", "Memory", "go_on"]
+__all__ = ["FACTS", "Memory", "go_on", "remember", "tell"]
 
 FACTS = pa.schema(
     [
@@ -101,6 +101,26 @@ def go_on(
     memory: Memory, events: pa.RecordBatch, config: FeatureConfig
 ) -> tuple[FeatureRows, Memory, int]:
     """New events of the users in `memory`, and of new ones → (rows, their memory, repeats)."""
+    seen, together = _look(memory, events, config)
+    return aggregate(seen, config), _remember(seen, together, config.history), seen.log.repeats
+
+
+def tell(
+    memory: Memory, events: pa.RecordBatch, config: FeatureConfig, ended: tuple[int, int]
+) -> FeatureRows:
+    """Rows of the windows that end within `ended`, as `pipelines.features.aggregate` takes it."""
+    return aggregate(_look(memory, events, config)[0], config, ended)
+
+
+def remember(memory: Memory, events: pa.RecordBatch, config: FeatureConfig) -> Memory:
+    """The memory of the users in `memory` and in `events`, once these have happened."""
+    return _remember(*_look(memory, events, config), config.history)
+
+
+def _look(
+    memory: Memory, events: pa.RecordBatch, config: FeatureConfig
+) -> tuple[Observations, pa.RecordBatch]:
+    """What new events make known, and all events that this rests on."""
     known = memory.events.num_rows
     together = join([memory.events, events])
     log = read_log(together, remembered=known)
@@ -111,9 +131,7 @@ def go_on(
         at=places[ends - 1],
         **{name: _numbers(memory, name) for name in _CARRIED},
     )
-    seen = observe(log, config, memories if known else None)
-    rows = aggregate(seen, config)
-    return rows, _remember(seen, together, config.history), log.repeats
+    return observe(log, config, memories if known else None), together
 
 
 _CARRIED = ("since_event", "since_item", "since_purchase", "interval", "forgotten")

@@ -37,12 +37,27 @@ def take(batch: pa.RecordBatch, indices: pa.Array) -> pa.RecordBatch:
 
 
 def compact(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The same rows; dictionaries hold only what the rows use."""
-    columns = [
-        _compact(column) if pa.types.is_dictionary(column.type) else column
-        for column in batch.columns
-    ]
+    """The same rows; dictionaries, also those in maps, hold only what the rows use."""
+    columns = [_compact_any(column) for column in batch.columns]
     return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+
+
+def _compact_any(column: pa.Array) -> pa.Array:
+    if pa.types.is_dictionary(column.type):
+        return _compact(column)
+    if pa.types.is_map(column.type) and pa.types.is_dictionary(column.type.key_type):
+        return _compact_map(column)
+    return column
+
+
+def _compact_map(column: pa.MapArray) -> pa.MapArray:
+    offsets = column.offsets.to_numpy()
+    first, last = int(offsets[0]), int(offsets[-1])
+    keys, items = (
+        _compact(part.slice(first, last - first)) for part in (column.keys, column.items)
+    )
+    mask = column.is_null() if column.null_count else None
+    return pa.MapArray.from_arrays(pa.array(offsets - first), keys, items, mask=mask)
 
 
 def _compact(column: pa.DictionaryArray) -> pa.DictionaryArray:

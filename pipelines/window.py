@@ -42,6 +42,7 @@ def layers(
     time: Ints,
     known_at: Ints,
     counted: npt.NDArray[np.bool_],
+    ended: tuple[int, int] | None = None,
 ) -> Iterator[Layer]:
     """The layers of a window specification over events `[n]` in user order.
 
@@ -51,20 +52,31 @@ def layers(
         time: event times, ms since the epoch, ascending within a user.
         known_at: when the event's dwell was observed: the time of the next event.
         counted: whether the event is an observation itself (and not a memory).
+        ended: of windows that are no sessions, only those that end after the first instant
+            and not after the second, ms since the epoch; None for all.
     """
     if window.kind == "session":
         yield _sessions(window.size_ms, user, time, counted)
         return
     tile = window.overlap * window.period_ms
     for offset in range(0, tile, window.period_ms):
-        yield _tiles(window.size_ms, tile, offset, time, known_at)
+        # The numbers of the windows that are asked for: first < number <= last.
+        first, last = ((at - window.size_ms - offset) // tile for at in ended or (0, 0))
+        if ended is None or first < last:
+            yield _tiles(window.size_ms, tile, offset, time, known_at, ended and (first, last))
 
 
-def _tiles(size: int, tile: int, offset: int, time: Ints, known_at: Ints) -> Layer:
+def _tiles(
+    size: int, tile: int, offset: int, time: Ints, known_at: Ints, some: tuple[int, int] | None
+) -> Layer:
     def numbers(times: Ints) -> Ints:
         found = (times - offset) // tile
+        outside = np.zeros(len(times), bool)
         if size < tile:  # windows of this layer leave gaps, which other layers cover
-            found[times - (found * tile + offset) >= size] = NO_WINDOW
+            outside = times - (found * tile + offset) >= size
+        if some is not None:
+            outside |= (found <= some[0]) | (found > some[1])
+        found[outside] = NO_WINDOW
         return found
 
     def bounds(found: Ints) -> tuple[Ints, Ints]:

@@ -19,6 +19,7 @@ from pipelines.config import BatchConfig
 from pipelines.errors import StoreError
 from pipelines.hashing import Hashes, hash_strings, mix
 from pipelines.live.journal import Entry
+from pipelines.live.ticks import Grid
 from pipelines.microbatch import Keys, Pending, advance, canonical_order
 from pipelines.rows import FeatureRows
 
@@ -87,11 +88,13 @@ class Cutter:
 
     Attributes:
         log: where batches go.
+        grid: instants at which all rows are there whose windows have ended by then.
         number: the newest batch.
         frontier: the newest tick that has fired, epoch milliseconds.
     """
 
     log: LiveLog
+    grid: Grid
     number: int = 0
     frontier: int = 0
     _waiting: dict[int, list[bytes]] = field(default_factory=dict)
@@ -103,7 +106,6 @@ class Cutter:
         """Take in rows (`FeatureRows.to_bytes`); the ticks to wake up at, what to record."""
         rows = FeatureRows.from_bytes(data)
         ends = as_int64(rows.rows.column("window_end"))
-        ticks: set[int] = set()
         entries = []
         for end in np.unique(ends).tolist():
             here = ends == end
@@ -111,9 +113,10 @@ class Cutter:
             piece = data if here.all() else part.to_bytes()
             self._waiting.setdefault(end, []).append(piece)
             entries.append(Entry(_ROWS, _SIGNED.pack(end) + piece))
-            # The second is when the oldest of these rows has waited long enough.
-            ticks |= {end, end + self.log.config.max_wait}
-        return sorted(ticks), entries
+        # The second is when the oldest of these rows has waited long enough.
+        told = [ends, ends + self.log.config.max_wait]
+        ticks = np.unique(self.grid.at_or_after(np.concatenate(told)))
+        return [*ticks.tolist(), END_OF_STREAM], entries
 
     def fire(self, tick: int) -> tuple[int, list[Entry]]:
         """Cut what is due at `tick`; the newest batch, what to record.

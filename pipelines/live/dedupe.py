@@ -1,12 +1,12 @@
-"""Live deduplication: events wait for their window's end, then each id counts once.
+"""Live deduplication: events wait for a tick, then each id counts once.
 
 By shards of the event_id. Whatever the order of arrival, at a tick all events
-of the window are there (late ones apart), and the same rule is applied to them
+of before are there (late ones apart), and the same rule is applied to them
 as in a bounded run (`pipelines.prints`); ids are remembered for the horizon.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,9 +14,11 @@ import pyarrow as pa
 
 from pipelines.batches import concat, decode, encode
 from pipelines.columns import Ints, as_int64
+from pipelines.config import WindowSpec
 from pipelines.hashing import Hashes, hash_strings
 from pipelines.live.journal import Entry
-from pipelines.live.ticks import by_tick, tick_of
+from pipelines.live.ticks import Grid, by_tick, first_end
+from pipelines.past import last_end
 from pipelines.pieces import join
 from pipelines.prints import PRINTS, drop, losers, prints
 
@@ -40,13 +42,13 @@ class Waiting:
     """A shard of ids: events that wait for their tick, and ids that were seen.
 
     Attributes:
-        size_ms: length of a window.
+        window: how event time is cut.
         horizon_ms: how long an id is remembered, in event time.
         lateness_ms: how long after its window's end an event is still taken.
         frontier: newest tick that has fired; epoch milliseconds.
     """
 
-    size_ms: int
+    window: WindowSpec
     horizon_ms: int
     lateness_ms: int
     frontier: int = 0
@@ -54,12 +56,15 @@ class Waiting:
     _seen: dict[int, int] = field(default_factory=dict)
     _chunks: deque[tuple[int, Hashes, Ints]] = field(default_factory=deque)
 
-    def wait(self, events: pa.RecordBatch) -> Iterator[tuple[int, Entry]]:
-        """Take in events; (tick, what to record) for each window."""
-        for tick, part in by_tick(events, self.size_ms):
+    def wait(self, events: pa.RecordBatch) -> tuple[list[int], list[Entry]]:
+        """Take in events; the ticks to wake up at, what to record."""
+        ticks, entries = [], []
+        for tick, part in by_tick(events, Grid.of(self.window)):
             data = encode(part)
             self._events.setdefault(tick, []).append(data)
-            yield tick, Entry(_EVENTS, tick.to_bytes(8, "big", signed=True) + data)
+            ticks.append(tick)
+            entries.append(Entry(_EVENTS, tick.to_bytes(8, "big", signed=True) + data))
+        return ticks, entries
 
     def fire(self, tick: int) -> tuple[Settled | None, list[Entry]]:
         """Settle what is due at `tick`, and what is late; what to record."""
@@ -69,13 +74,14 @@ class Waiting:
             return None, []
         batches = [decode(data) for number in due for data in self._events.pop(number)]
         events = join(batches)
-        ends = tick_of(as_int64(events.column("event_time")), self.size_ms)
+        ends = last_end(as_int64(events.column("event_time")), self.window)
         hopeless = ends + self.lateness_ms < self.frontier
         too_late = events.filter(pa.array(hopeless))
         if hopeless.any():
             events = events.filter(pa.array(~hopeless))
         unique = self._unique(events)
-        late = tick_of(as_int64(unique.column("event_time")), self.size_ms) <= self.frontier
+        times = as_int64(unique.column("event_time"))
+        late = first_end(times, self.window) <= self.frontier
         self.frontier = upto
         entries = [Entry(_FRONTIER, upto.to_bytes(8, "big", signed=True))]
         entries += self._remember(unique)

@@ -9,7 +9,6 @@ from pipelines.finetune import FineTune
 from pipelines.live.cut import LiveLog
 from pipelines.live.letters import KeepLetters
 from pipelines.live.stages import CutLive, DedupeLive, FeaturizeLive
-from pipelines.live.ticks import check_window
 from pipelines.live.train import TrainLive
 from pipelines.options import TrainerOptions
 from pipelines.read.directory import DirectorySource, ReadDirectory
@@ -26,7 +25,6 @@ def build(
 ) -> None:
     """Lay out the job; `start` is the last batch of the runs before."""
     features = config.features
-    check_window(features.window)
     log = LiveLog(job.store, config.batch, features.history)
     hints = pipeline.options.view_as(TrainerOptions).hints()
     parsed = pipeline | "Read" >> _read(source)
@@ -34,7 +32,7 @@ def build(
     _ = (
         settled.unique
         | "Featurize" >> FeaturizeLive(config=features)
-        | "MicroBatch" >> CutLive(log=log, start=start)
+        | "MicroBatch" >> CutLive(log=log, window=features.window, start=start)
         | "FineTune" >> TrainLive(job=job, resource_hints=hints)
     )
     _ = (

@@ -13,7 +13,6 @@ from pipelines import ledger
 from pipelines.errors import JobError, RequestError
 from pipelines.job import RunRequest, catalogues, fine_tune, shown
 from pipelines.live.job import Source, build
-from pipelines.live.ticks import check_window
 from pipelines.local import flink_flags, flink_jar
 from pipelines.metrics import counters
 from pipelines.options import is_local, runner_name
@@ -64,7 +63,6 @@ def run_live(request: RunRequest) -> dict[str, Any]:
     """
     begun = request.monotonic()
     source = live_source(request.events)
-    check_window(request.config.features.window)
     options = live_options(request.beam_args, source)
     items, users = catalogues(request)
     store = Store(request.store)

@@ -8,6 +8,7 @@ holds the watermark, and keeps a finished job from ending.
 """
 
 import uuid
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,15 +23,17 @@ from apache_beam.transforms.userstate import (
     TimerSpec,
     on_timer,
 )
+from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import Timestamp
 
 from pipelines import arrow  # noqa: F401 - registers the coder of batches
-from pipelines.config import FeatureConfig
+from pipelines.config import FeatureConfig, WindowSpec
 from pipelines.hashing import hash_strings
 from pipelines.live.cut import END_OF_STREAM, Cutter, LiveLog
-from pipelines.live.dedupe import Waiting
-from pipelines.live.journal import Journal, Mirror, Mirrors
+from pipelines.live.dedupe import Settled, Waiting
+from pipelines.live.journal import Entry, Journal, Mirror, Mirrors
 from pipelines.live.letters import too_late
+from pipelines.live.ticks import Grid
 from pipelines.live.users import Users
 from pipelines.metrics import count
 from pipelines.pieces import split
@@ -43,13 +46,10 @@ UNIQUE, ROWS = "unique", "rows"
 
 _BAG = BagStateSpec("journal", BytesCoder())
 _NOTE = ReadModifyWriteStateSpec("note", BytesCoder())
-# A timer belongs to one callback.
-_DEDUPE, _FEATURIZE, _CUT = (TimerSpec("tick", TimeDomain.WATERMARK) for _ in range(3))
+_TICK = TimerSpec("tick", TimeDomain.WATERMARK)
 _bag: Any = beam.DoFn.StateParam(_BAG)
 _note: Any = beam.DoFn.StateParam(_NOTE)
-_dedupe_at: Any = beam.DoFn.TimerParam(_DEDUPE)
-_featurize_at: Any = beam.DoFn.TimerParam(_FEATURIZE)
-_cut_at: Any = beam.DoFn.TimerParam(_CUT)
+_timer: Any = beam.DoFn.TimerParam(_TICK)
 _key: Any = beam.DoFn.KeyParam
 _tag: Any = beam.DoFn.DynamicTimerTagParam
 
@@ -69,93 +69,105 @@ class _Shards:
         return Journal.opened(mirrors, shard, bag, note, self.fresh)
 
 
-def _wake(timer: Any, tick: int, late_ms: int) -> None:
-    timer.set(Timestamp(micros=(tick + late_ms) * 1_000), dynamic_timer_tag=str(tick))
+class _Stage(beam.DoFn):
+    """(shard, what comes) → what is told at ticks; keeps a mirror and a journal per shard.
 
+    A stage says what a fresh mirror is, and what comes of one at a tick. Its mirror's
+    `wait` takes in an element and returns (ticks to wake up at, entries to record).
+    """
 
-class _Dedupe(beam.DoFn):
-    """(shard of ids, events) → (shard of users, events)."""
+    delay_ms = 0
+    """Event time by which this stage fires behind the first one."""
 
-    def __init__(self, config: FeatureConfig) -> None:
-        self.config = config
+    def __init__(self) -> None:
         self.shards = _Shards(self._fresh)
 
-    def _fresh(self) -> Waiting:
-        config = self.config
-        return Waiting(config.window.size_ms, config.dedupe_horizon, config.allowed_lateness)
+    @abstractmethod
+    def _fresh(self) -> Any:
+        """The mirror of a shard that has seen nothing."""
+
+    @abstractmethod
+    def _tell(self, mirror: Any, tick: int) -> tuple[list[Any], list[Entry]]:
+        """Fire the mirror at `tick`; what to give out, what to record."""
 
     def process(
         self,
-        element: tuple[int, pa.RecordBatch],
+        element: tuple[int, Any],
         bag: Any = _bag,
         note: Any = _note,
-        timer: Any = _dedupe_at,
+        timer: Any = _timer,
     ) -> None:
-        """Let the events wait for the end of their windows."""
-        shard, events = element
+        """Let the element wait until all that belongs before its ticks is there."""
+        shard, value = element
         with self.shards.open(shard, bag, note) as journal:
-            for tick, entry in journal.mirror.wait(events):
+            ticks, entries = journal.mirror.wait(value)
+            for entry in entries:
                 journal.append(entry.kind, entry.data)
-                _wake(timer, tick, 0)
+        for tick in ticks:
+            timer.set(_moment(tick, self.delay_ms), dynamic_timer_tag=str(tick))
 
-    @on_timer(_DEDUPE)
+    @on_timer(_TICK)
     def fire(
         self, key: int = _key, tag: str = _tag, bag: Any = _bag, note: Any = _note
     ) -> Iterator[Any]:
-        """Give out what is unique; what comes too late is a dead letter."""
+        """Give out what is due."""
         with self.shards.open(key, bag, note) as journal:
-            settled, entries = journal.mirror.fire(int(tag))
+            told, entries = self._tell(journal.mirror, int(tag))
             for entry in entries:
                 journal.append(entry.kind, entry.data)
-        if settled is None:
-            return
+        yield from told
+
+
+def _moment(tick: int, delay_ms: int) -> Timestamp:
+    if tick == END_OF_STREAM:
+        return GlobalWindow().max_timestamp()
+    return Timestamp(micros=(tick + delay_ms) * 1_000)
+
+
+class _Dedupe(_Stage):
+    """(shard of ids, events) → (shard of users, unique events), and letters of those too late."""
+
+    def __init__(self, config: FeatureConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    def _fresh(self) -> Waiting:
+        config = self.config
+        return Waiting(config.window, config.dedupe_horizon, config.allowed_lateness)
+
+    def _tell(self, mirror: Waiting, tick: int) -> tuple[list[Any], list[Entry]]:
+        settled, entries = mirror.fire(tick)
+        return ([] if settled is None else list(self._given_out(settled, tick))), entries
+
+    def _given_out(self, settled: Settled, tick: int) -> Iterator[Any]:
         count("duplicates", settled.duplicates)
         if settled.late:
             count("late", settled.late)
         if settled.too_late.num_rows:
-            yield beam.pvalue.TaggedOutput(DEAD, too_late(settled.too_late, int(tag)))
+            yield beam.pvalue.TaggedOutput(DEAD, too_late(settled.too_late, tick))
         if settled.unique.num_rows:
             users = hash_strings(settled.unique.column("user_id"))
             yield from split(settled.unique, users, self.config.shards)
 
 
-class _Featurize(beam.DoFn):
+class _Featurize(_Stage):
     """(shard of users, unique events) → (0, feature rows as bytes)."""
 
+    delay_ms = 1  # when all shards of ids have given out theirs
+
     def __init__(self, config: FeatureConfig) -> None:
+        super().__init__()
         self.config = config
-        self.shards = _Shards(self._fresh)
 
     def _fresh(self) -> Users:
         return Users(self.config)
 
-    def process(
-        self,
-        element: tuple[int, pa.RecordBatch],
-        bag: Any = _bag,
-        note: Any = _note,
-        timer: Any = _featurize_at,
-    ) -> None:
-        """Let the events wait until all shards of ids have given out theirs."""
-        shard, events = element
-        with self.shards.open(shard, bag, note) as journal:
-            for tick, entry in journal.mirror.wait(events):
-                journal.append(entry.kind, entry.data)
-                _wake(timer, tick, 1)
-
-    @on_timer(_FEATURIZE)
-    def fire(
-        self, key: int = _key, tag: str = _tag, bag: Any = _bag, note: Any = _note
-    ) -> Iterator[tuple[int, bytes]]:
-        """The rows of the window that ends at this tick, and of late events."""
-        with self.shards.open(key, bag, note) as journal:
-            rows, repeats, entries = journal.mirror.fire(int(tag))
-            for entry in entries:
-                journal.append(entry.kind, entry.data)
+    def _tell(self, mirror: Users, tick: int) -> tuple[list[Any], list[Entry]]:
+        parts, repeats, entries = mirror.fire(tick)
         count("duplicates", repeats)
-        if rows is not None and len(rows):
-            count("rows", len(rows))
-            yield 0, rows.to_bytes()
+        if parts:
+            count("rows", sum(map(len, parts)))
+        return [(0, rows.to_bytes()) for rows in parts], entries
 
 
 @dataclass(frozen=True)
@@ -166,47 +178,23 @@ class Span:
     final: bool = False
 
 
-class _Cut(beam.DoFn):
-    """(0, feature rows) → spans of the training log."""
+class _Cut(_Stage):
+    """(0, feature rows as bytes) → spans of the training log."""
 
-    def __init__(self, log: LiveLog, start: int) -> None:
-        self.log, self.start = log, start
-        self.shards = _Shards(self._fresh)
+    delay_ms = 2  # when all shards of users have given out theirs
+
+    def __init__(self, log: LiveLog, grid: Grid, start: int) -> None:
+        super().__init__()
+        self.log, self.grid, self.start = log, grid, start
 
     def _fresh(self) -> Cutter:
-        return Cutter(self.log, self.start)
+        return Cutter(self.log, self.grid, self.start)
 
-    def process(
-        self,
-        element: tuple[int, bytes],
-        bag: Any = _bag,
-        note: Any = _note,
-        timer: Any = _cut_at,
-    ) -> None:
-        """Let the rows wait until all shards of users have given out theirs."""
-        key, rows = element
-        with self.shards.open(key, bag, note) as journal:
-            ticks, entries = journal.mirror.wait(rows)
-            for entry in entries:
-                journal.append(entry.kind, entry.data)
-        for tick in ticks:
-            _wake(timer, tick, 2)
-        end = beam.transforms.window.GlobalWindow().max_timestamp()
-        timer.set(end, dynamic_timer_tag=str(END_OF_STREAM))
-
-    @on_timer(_CUT)
-    def fire(
-        self, key: int = _key, tag: str = _tag, bag: Any = _bag, note: Any = _note
-    ) -> Iterator[Span]:
-        """Log what is due."""
-        tick = int(tag)
-        with self.shards.open(key, bag, note) as journal:
-            before = journal.mirror.number
-            number, entries = journal.mirror.fire(tick)
-            for entry in entries:
-                journal.append(entry.kind, entry.data)
-        if number > before or tick == END_OF_STREAM:
-            yield Span(number, final=tick == END_OF_STREAM)
+    def _tell(self, mirror: Cutter, tick: int) -> tuple[list[Any], list[Entry]]:
+        before = mirror.number
+        number, entries = mirror.fire(tick)
+        final = tick == END_OF_STREAM
+        return ([Span(number, final=final)] if final or number > before else []), entries
 
 
 @dataclass(eq=False, kw_only=True)
@@ -251,8 +239,10 @@ class CutLive(beam.PTransform):
     """(0, feature rows) → spans of the training log."""
 
     log: LiveLog
+    window: WindowSpec
     start: int
 
     def expand(self, rows: beam.PCollection[tuple[int, bytes]]) -> beam.PCollection[Span]:
         """One key."""
-        return rows | "Cut" >> beam.ParDo(_Cut(self.log, self.start)).with_output_types(Span)
+        cut = beam.ParDo(_Cut(self.log, Grid.of_rows(self.window), self.start))
+        return rows | "Cut" >> cut.with_output_types(Span)

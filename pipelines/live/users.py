@@ -1,7 +1,7 @@
 """Live features: a shard of users, their waiting events and what is remembered of them."""
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,15 +10,16 @@ import pyarrow as pa
 from pipelines.batches import decode, encode
 from pipelines.columns import as_int64
 from pipelines.config import FeatureConfig
+from pipelines.live.held import Held, held_for
 from pipelines.live.journal import Entry
-from pipelines.live.ticks import by_tick
-from pipelines.memory import Memory, go_on
-from pipelines.pieces import join
+from pipelines.live.ticks import Grid, by_tick
+from pipelines.memory import Memory
+from pipelines.pieces import compact, join
 from pipelines.rows import FeatureRows
 
 __all__ = ["Users"]
 
-_EVENTS, _MEMORY, _FIRED = 0, 1, 2
+_EVENTS, _MEMORY, _FIRED, _HELD = 0, 1, 2, 3
 _SIGNED = struct.Struct(">q")
 _PIECE_ROWS = 50_000
 """Remembered events in one entry: a few megabytes, well below what a state value may weigh."""
@@ -42,31 +43,46 @@ class Users:
     _next: int = 0
     _swept: int = 0
 
-    def wait(self, events: pa.RecordBatch) -> Iterator[tuple[int, Entry]]:
-        """Take in events; (tick, what to record) for each window."""
-        for tick, part in by_tick(events, self.config.window.size_ms):
+    def __post_init__(self) -> None:
+        """Nothing is held yet."""
+        self._held: Held = held_for(self.config)
+
+    def wait(self, events: pa.RecordBatch) -> tuple[list[int], list[Entry]]:
+        """Take in events; the ticks to wake up at, what to record."""
+        entries = []
+        for tick, part in by_tick(events, Grid.of(self.config.window)):
             data = encode(part)
             self._waiting.setdefault(tick, []).append(data)
-            yield tick, Entry(_EVENTS, _SIGNED.pack(tick) + data)
+            entries.append(Entry(_EVENTS, _SIGNED.pack(tick) + data))
+        times = as_int64(events.column("event_time"))
+        return self._held.ticks(times, self.frontier).tolist(), entries
 
-    def fire(self, tick: int) -> tuple[FeatureRows | None, int, list[Entry]]:
+    def fire(self, tick: int) -> tuple[list[FeatureRows], int, list[Entry]]:
         """(Rows of what is due at `tick`, repeats that were left out, what to record).
 
         Rows of a window that had fired before are revisions.
         """
         upto = max(tick, self.frontier)
-        due = sorted(number for number in self._waiting if number <= upto)
-        if not due:
-            return None, 0, []
-        batches = [decode(data) for number in due for data in self._waiting.pop(number)]
-        events = join(batches)
-        rows, memory, repeats = go_on(self._recall(events), events, self.config)
-        rows = self._revised(rows)
+        arrived = join(map(decode, self._due(upto)))
+        if not (arrived.num_rows or self._held.events.num_rows):
+            return [], 0, []
+        told = self._held.fire(self._recall, arrived, self.frontier, upto)
+        rows = [self._revised(part) for part in told.rows if len(part)]
+        if not (rows or arrived.num_rows or told.memory.facts.num_rows):
+            return [], 0, []
         self.frontier = upto
-        self._keep(memory)
-        entries = [Entry(_MEMORY, memory.to_bytes()), Entry(_FIRED, self._fired())]
+        entries = []
+        if told.memory.facts.num_rows:
+            self._keep(told.memory)
+            entries.append(Entry(_MEMORY, told.memory.to_bytes()))
+        entries.append(Entry(_FIRED, self._fired()))
         self._forget()
-        return rows, repeats, entries
+        return rows, told.repeats, entries
+
+    def _due(self, upto: int) -> list[bytes]:
+        """EVENTS that are settled by `upto`, as bytes; they wait no longer."""
+        due = sorted(number for number in self._waiting if number <= upto)
+        return [data for number in due for data in self._waiting.pop(number)]
 
     # -- what is remembered ------------------------------------------------------
 
@@ -106,7 +122,7 @@ class Users:
 
     def _whole(self) -> Memory:
         """The memory of all users who are not forgotten, newest first of each."""
-        oldest = self.frontier - self.config.retention if self.config.retention else None
+        oldest = self._oldest()
         parts = []
         for number, chunk in self._chunks.items():
             users = chunk.facts.column("user_id").to_pylist()
@@ -117,6 +133,13 @@ class Users:
                 kept &= chunk.facts.column("last_time").to_numpy() >= oldest
             parts.append(chunk.take(np.flatnonzero(kept)))
         return Memory.concat(parts)
+
+    def _oldest(self) -> int | None:
+        """Users whose last remembered event is older (ms) start anew at whatever they do next."""
+        if not self.config.retention:
+            return None
+        held = as_int64(self._held.events.column("event_time"))
+        return int(held.min(initial=self.frontier)) - self.config.retention
 
     # -- revisions -----------------------------------------------------------------
 
@@ -147,13 +170,14 @@ class Users:
         if entry.kind == _EVENTS:
             tick = _SIGNED.unpack(entry.data[:8])[0]
             self._waiting.setdefault(tick, []).append(entry.data[8:])
+        elif entry.kind == _HELD:
+            self._held.events = join([self._held.events, decode(entry.data)])
         elif entry.kind == _MEMORY:
             self._keep(Memory.from_bytes(entry.data))
         else:
             self.frontier, *flat = struct.unpack(f">{len(entry.data) // 8}q", entry.data)
             self._revisions = dict(zip(flat[::2], flat[1::2], strict=True))
-            for tick in [tick for tick in self._waiting if tick <= self.frontier]:
-                del self._waiting[tick]
+            self._held.skip(self._due(self.frontier), self.frontier)
             self._forget()
 
     def dump(self) -> Iterable[Entry]:
@@ -163,6 +187,9 @@ class Users:
             for part in whole.parts(_PIECE_ROWS):
                 yield Entry(_MEMORY, part.to_bytes())
         yield Entry(_FIRED, self._fired())
+        held = self._held.events
+        for start in range(0, held.num_rows, _PIECE_ROWS):
+            yield Entry(_HELD, encode(compact(held.slice(start, _PIECE_ROWS))))
         for tick, parts in sorted(self._waiting.items()):
             for data in parts:
                 yield Entry(_EVENTS, _SIGNED.pack(tick) + data)
@@ -174,4 +201,4 @@ class Users:
             chunk.events.nbytes + chunk.facts.nbytes for chunk in self._chunks.values()
         )
         held = sum(chunk.facts.num_rows for chunk in self._chunks.values())
-        return waiting + remembered * len(self._where) // max(held, 1)
+        return waiting + self._held.events.nbytes + remembered * len(self._where) // max(held, 1)

@@ -2,6 +2,8 @@ import pyarrow as pa
 import pytest
 
 from pipelines.batches import concat, conform, decode, encode, plain
+from pipelines.columns import encode_map
+from pipelines.pieces import compact
 
 SCHEMA = pa.schema([("id", pa.string()), ("n", pa.int64())])
 
@@ -60,3 +62,17 @@ def test_conform_fills_orders_and_casts():
     )
     assert conform(rows, SCHEMA).equals(batch(["a"], [1]))
     assert conform(rows.select(["id"]), SCHEMA).column("n").null_count == 1
+
+
+def test_a_compact_batch_holds_only_what_its_rows_use():
+    pairs = [None if i % 5 == 0 else [(f"k{i}", f"v{i}"), ("same", None)] for i in range(200)]
+    maps = encode_map(pa.array(pairs, pa.map_(pa.string(), pa.string())))
+    words = pa.array([f"w{i}" for i in range(200)]).dictionary_encode()
+    whole = pa.RecordBatch.from_arrays([maps, words], names=["context", "word"])
+    for part in (whole.slice(41, 3), whole.slice(7, 0), whole.take(pa.array([41, 42, 43]))):
+        small = compact(part)
+        small.validate(full=True)
+        assert small.to_pylist() == part.to_pylist()
+        keys = small.column("context").keys.dictionary.to_pylist()
+        assert len(keys) == 4 * bool(part.num_rows)  # k41, k42, k43 and the one they share
+        assert len(small.column("word").dictionary) == part.num_rows

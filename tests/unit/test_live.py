@@ -1,32 +1,34 @@
 """The live stages without Beam: whatever comes when, the rows and batches of a bounded run."""
 
 import random
+import tempfile
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from models.store import Store
 from pipelines.batches import concat
-from pipelines.config import FeatureConfig, WindowSpec
+from pipelines.columns import as_int64
+from pipelines.config import BatchConfig, FeatureConfig, WindowSpec
 from pipelines.features import aggregate
+from pipelines.live.cut import Cutter, LiveLog
 from pipelines.live.dedupe import Waiting
 from pipelines.live.journal import Entry
-from pipelines.live.ticks import tick_of
+from pipelines.live.ticks import Grid
 from pipelines.live.users import Users
 from pipelines.memory import Memory, go_on
+from pipelines.microbatch import LogBatches
 from pipelines.observations import observe, read_log
 from pipelines.prints import drop, losers, prints
+from pipelines.rows import FeatureRows
 from pipelines.schema import EVENTS
 from tests.strategies import configs, logs
 
-fixed = st.builds(
-    lambda config, size: config.model_copy(
-        update={"window": WindowSpec.parse(f"fixed:{size}"), "allowed_lateness": 86_400_000}
-    ),
-    configs,
-    st.sampled_from(["1s", "5s", "2500ms"]),
-)
+lasting = configs.map(lambda config: config.model_copy(update={"allowed_lateness": 86_400_000}))
 
 
 def batch(events: list[dict[str, Any]]) -> pa.RecordBatch:
@@ -39,11 +41,14 @@ def plain(parts: list) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda r: (r["user_id"], r["item_id"], r["window_end"], r["revision"]))
 
 
+def unique(events: list[dict[str, Any]], config: FeatureConfig) -> pa.RecordBatch:
+    whole = batch(events)
+    return drop(whole, [losers(prints(whole), config.dedupe_horizon)])
+
+
 def bounded(events: list[dict[str, Any]], config: FeatureConfig) -> list[dict[str, Any]]:
     """All at once, as `rillet features` does."""
-    whole = batch(events)
-    unique = drop(whole, [losers(prints(whole), config.dedupe_horizon)])
-    return plain([aggregate(observe(read_log(unique), config), config)])
+    return plain([aggregate(observe(read_log(unique(events, config)), config), config)])
 
 
 def reborn(mirror: Any, fresh: Any, written: list[Entry]) -> Any:
@@ -54,71 +59,125 @@ def reborn(mirror: Any, fresh: Any, written: list[Entry]) -> Any:
     return other
 
 
+class Living:
+    """A live stage of one shard: it may be made anew from its journal before a tick."""
+
+    def __init__(self, fresh: Any, dice: random.Random, crash: float = 0.3) -> None:
+        self.fresh, self.dice, self.crash = fresh, dice, crash
+        self.mirror, self.written, self.ticks = fresh(), [], set()
+
+    def wait(self, events: pa.RecordBatch) -> list[int]:
+        wake, entries = self.mirror.wait(events)
+        self.written += entries
+        self.ticks.update(wake)
+        return wake
+
+    def fire(self, tick: int) -> tuple[Any, ...]:
+        if self.dice.random() < self.crash:
+            self.mirror = reborn(self.mirror, self.fresh, self.written)
+        if self.dice.random() < self.crash:
+            self.written = list(self.mirror.dump())
+        self.ticks.discard(tick)
+        *told, entries = self.mirror.fire(tick)
+        self.written += entries
+        return tuple(told)
+
+
 def live(
-    events: list[dict[str, Any]],
-    config: FeatureConfig,
-    seed: int,
-    crash: float = 0.3,
-) -> tuple[list[dict[str, Any]], int]:
+    events: list[dict[str, Any]], config: FeatureConfig, seed: int
+) -> tuple[list[FeatureRows], int]:
     """As the live stages do, in an order of arrival drawn with `seed`; (rows, duplicates).
 
-    An event comes at any moment before the tick that ends its window. With the
-    chance `crash`, a stage is made anew from its journal before a tick.
+    An event comes at any moment before the tick that it belongs before.
     """
     dice = random.Random(seed)
-    size = config.window.size_ms
-    ticks = sorted({tick_of_one(e, size) for e in events})
-    moment = {id(e): dice.randrange(ticks.index(tick_of_one(e, size)) + 1) for e in events}
-
-    def dedupe() -> Waiting:
-        return Waiting(size, config.dedupe_horizon, config.allowed_lateness)
-
-    def users() -> Users:
-        return Users(config)
-
-    one, two = dedupe(), users()
-    first: list[Entry] = []
-    second: list[Entry] = []
+    grid, all_there = Grid.of(config.window), Grid.of_rows(config.window)
+    due = grid.after(np.array([e["event_time"] for e in events], np.int64)).tolist()
+    moments = [dice.randrange(min(due) - 3 * grid.step_ms, tick) for tick in due]
+    order = sorted(range(len(events)), key=moments.__getitem__)
+    one = Living(
+        lambda: Waiting(config.window, config.dedupe_horizon, config.allowed_lateness), dice
+    )
+    two = Living(lambda: Users(config), dice)
     rows, duplicates = [], 0
-    for now, tick in enumerate(ticks):
-        arriving = [e for e in events if moment[id(e)] == now]
-        dice.shuffle(arriving)
-        while arriving:
-            cut = dice.randrange(len(arriving)) + 1
-            first += [entry for _, entry in one.wait(batch(arriving[:cut]))]
-            arriving = arriving[cut:]
-        if dice.random() < crash:
-            one, two = reborn(one, dedupe, first), reborn(two, users, second)
-        if dice.random() < crash:
-            first, second = list(one.dump()), list(two.dump())
-        settled, entries = one.fire(tick)
-        first += entries
-        if settled is None:
-            continue
-        assert settled.late == 0
-        assert settled.too_late.num_rows == 0
-        duplicates += settled.duplicates
-        if settled.unique.num_rows:
-            second += [entry for _, entry in two.wait(settled.unique)]
-        made, repeats, entries = two.fire(tick)
-        second += entries
-        duplicates += repeats
-        if made is not None:
-            rows.append(made)
-    return plain(rows), duplicates
+    while order or one.ticks or two.ticks:
+        tick = min(one.ticks | two.ticks, default=2**62)
+        here = [k for k in order if moments[k] < tick]
+        if here:
+            some = here[: dice.randrange(len(here)) + 1]
+            order = order[len(some) :]
+            one.wait(batch([events[k] for k in some]))
+        elif tick in one.ticks:
+            (settled,) = one.fire(tick)
+            assert settled.late == settled.too_late.num_rows == 0
+            duplicates += settled.duplicates
+            if settled.unique.num_rows:
+                assert min(two.wait(settled.unique)) >= tick
+        else:
+            made, repeats = two.fire(tick)
+            duplicates += repeats
+            ends = [as_int64(part.rows.column("window_end")) for part in made]
+            assert all((all_there.at_or_after(these) == tick).all() for these in ends)
+            rows += made
+    assert two.mirror._held.events.num_rows == 0
+    return rows, duplicates
 
 
-def tick_of_one(event: dict[str, Any], size: int) -> int:
-    return event["event_time"] // size * size + size
+def cut_live(
+    parts: list[FeatureRows], config: FeatureConfig, log: LiveLog, dice: random.Random
+) -> None:
+    """Micro-batches of rows as they are told, with restarts."""
+    grid = Grid.of_rows(config.window)
+    three = Living(lambda: Cutter(log, grid), dice)
+    for part in parts:
+        told = int(grid.at_or_after(as_int64(part.rows.column("window_end")))[0])
+        for tick in sorted(tick for tick in three.ticks if tick < told):
+            three.fire(tick)
+        three.wait(part.to_bytes())
+    for tick in sorted(three.ticks):
+        three.fire(tick)
 
 
-@given(logs(), fixed, st.integers(0, 2**16))
+@given(
+    logs(),
+    lasting,
+    st.sampled_from([(1, 3, "0"), (4, 9, "1s"), (9, 9, "1500ms"), (100, 100, "10s")]),
+    st.integers(0, 2**16),
+)
+@settings(max_examples=40)
+def test_any_order_of_arrival_gives_the_batches_of_a_bounded_run(
+    events: list[dict[str, Any]], config: FeatureConfig, when: tuple[int, int, str], seed: int
+) -> None:
+    assume(events)
+    least, most, wait = when
+    batching = BatchConfig(min_rows=least, max_rows=most, max_wait=wait)
+    parts, _ = live(events, config, seed)
+    whole = unique(events, config)
+    with tempfile.TemporaryDirectory() as folder:
+        bounded, streamed = (Store(Path(folder) / name) for name in ("bounded", "streamed"))
+        for made in (bounded, streamed):
+            made.create({})
+        rows = aggregate(observe(read_log(whole), config), config)
+        LogBatches(bounded, batching, config.history, 0)(rows)
+        log = LiveLog(streamed, batching, config.history)
+        cut_live(parts, config, log, random.Random(seed))
+        numbers = range(1, bounded.last_batch() + 1)
+        assert streamed.last_batch() == bounded.last_batch()
+        assert [streamed.read_batch(n)[1] for n in numbers] == [
+            bounded.read_batch(n)[1] for n in numbers
+        ]
+
+
+@given(logs(), lasting, st.integers(0, 2**16))
 @settings(max_examples=60)
 def test_any_order_of_arrival_gives_the_rows_of_a_bounded_run(
     events: list[dict[str, Any]], config: FeatureConfig, seed: int
 ) -> None:
-    rows, duplicates = live(events, config, seed)
+    parts, duplicates = live(events, config, seed)
+    rows = plain(parts)
     assert rows == bounded(events, config)
+    if config.window.overlap > 1:
+        return  # an event counts in several rows
     counted = sum(
         sum(row[name] for name in row if name.startswith("n_") and name != "n_dwell")
         for row in rows
@@ -126,34 +185,44 @@ def test_any_order_of_arrival_gives_the_rows_of_a_bounded_run(
     assert counted + duplicates == len(events)
 
 
-@given(logs(ids=400), fixed, st.data())
+fixed = st.builds(
+    lambda config, size: config.model_copy(update={"window": WindowSpec.parse(f"fixed:{size}")}),
+    configs,
+    st.sampled_from(["1s", "5s", "2500ms"]),
+)
+
+
+@given(logs(ids=400), fixed)
 def test_the_kernel_goes_on_from_a_memory_as_if_it_had_seen_it_all(
-    events: list[dict[str, Any]], config: FeatureConfig, data: st.DataObject
+    events: list[dict[str, Any]], config: FeatureConfig
 ) -> None:
-    unique = list({e["event_id"]: e for e in events}.values())
-    ticks = sorted({tick_of_one(e, config.window.size_ms) for e in unique})
+    distinct = list({e["event_id"]: e for e in events}.values())
+    size = config.window.size_ms
+
+    def tick_of_one(event: dict[str, Any]) -> int:
+        return event["event_time"] // size * size + size
+
+    ticks = sorted({tick_of_one(e) for e in distinct})
     memory, parts = Memory.empty(), []
     for tick in ticks:
-        now = [e for e in unique if tick_of_one(e, config.window.size_ms) == tick]
+        now = [e for e in distinct if tick_of_one(e) == tick]
         users = {e["user_id"] for e in now}
         known = memory.facts.column("user_id").to_pylist()
         mine = [place for place, user in enumerate(known) if user in users]
         others = [place for place in range(len(known)) if place not in mine]
-        import numpy as np
-
         part = memory.take(np.array(mine, np.int64))
         rows, new, repeats = go_on(Memory.from_bytes(part.to_bytes()), batch(now), config)
         assert repeats == 0
         parts.append(rows)
         memory = Memory.concat([memory.take(np.array(others, np.int64)), new])
-    assert plain(parts) == bounded(unique, config)
+    assert plain(parts) == bounded(distinct, config)
 
 
 def test_ticks_are_the_ends_of_windows() -> None:
-    import numpy as np
-
     times = np.array([-1, 0, 999, 1_000])
-    assert tick_of(times, 1_000).tolist() == [0, 1_000, 1_000, 2_000]
+    assert Grid(1_000).after(times).tolist() == [0, 1_000, 1_000, 2_000]
+    assert Grid(1_000).at_or_after(times).tolist() == [0, 0, 1_000, 1_000]
+    assert Grid(1_000, 300).after(times).tolist() == [300, 300, 1_300, 1_300]
 
 
 def test_no_batches_is_an_empty_memory() -> None:

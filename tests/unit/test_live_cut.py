@@ -14,11 +14,13 @@ from models.store import Store
 from pipelines.config import BatchConfig
 from pipelines.live.cut import END_OF_STREAM, Cutter, LiveLog, row_keys
 from pipelines.live.journal import Entry
+from pipelines.live.ticks import Grid
 from pipelines.microbatch import LogBatches
 from pipelines.rows import FeatureRows
 from tests.rows import MINUTE, feature_rows
 
 HISTORY = 5
+ANY = Grid(1)
 
 
 def store(folder: str, name: str) -> Store:
@@ -36,7 +38,7 @@ def hashes(where: Store) -> list[str]:
 
 
 def reborn(cutter: Cutter, written: list[Entry]) -> Cutter:
-    other = Cutter(cutter.log)
+    other = Cutter(cutter.log, cutter.grid)
     for entry in written:
         other.load(entry)
     return other
@@ -44,7 +46,7 @@ def reborn(cutter: Cutter, written: list[Entry]) -> Cutter:
 
 def live(rows: FeatureRows, log: LiveLog, seed: int) -> None:
     """Feed the rows shard by shard, tick by tick; restart from the journal now and then."""
-    dice, cutter, written = random.Random(seed), Cutter(log), []
+    dice, cutter, written = random.Random(seed), Cutter(log, ANY), []
     told = np.array(ends(rows))
     ticks: set[int] = set()
     for end in sorted(set(told.tolist())):
@@ -98,12 +100,12 @@ def test_what_was_logged_before_a_crash_stays_and_is_not_logged_again(tmp_path: 
     config = BatchConfig(min_rows=1, max_rows=100, max_wait="0")
     where = store(str(tmp_path), "store")
     log = LiveLog(where, config, HISTORY)
-    before = Cutter(log)
+    before = Cutter(log, ANY)
     before.wait(rows.take(np.arange(8)).to_bytes())
     assert before.fire(ends(rows)[0])[0] == 1
     first = hashes(where)
 
-    after = Cutter(log)
+    after = Cutter(log, ANY)
     after.wait(rows.to_bytes())
     assert after.fire(ends(rows)[0])[0] == 2
     assert hashes(where)[:1] == first
@@ -117,11 +119,11 @@ def test_rows_that_were_logged_early_are_left_out_when_they_come(tmp_path: Path)
     config = BatchConfig(min_rows=1, max_rows=100, max_wait="0")
     where = store(str(tmp_path), "store")
     log = LiveLog(where, config, HISTORY)
-    before = Cutter(log)
+    before = Cutter(log, ANY)
     before.wait(rows.to_bytes())
     before.fire(ends(rows)[0])
 
-    after, written = Cutter(log), []
+    after, written = Cutter(log, ANY), []
     written += after.wait(rows.take(np.arange(8)).to_bytes())[1]
     number, entries = after.fire(ends(rows)[0])
     written += entries
@@ -135,10 +137,12 @@ def test_rows_that_were_logged_early_are_left_out_when_they_come(tmp_path: Path)
 def test_the_oldest_row_waits_no_longer_than_it_should(tmp_path: Path) -> None:
     rows = feature_rows(4, per_window=2)
     config = BatchConfig(min_rows=100, max_rows=100, max_wait="90s")
-    cutter = Cutter(LiveLog(store(str(tmp_path), "store"), config, HISTORY))
+    cutter = Cutter(LiveLog(store(str(tmp_path), "store"), config, HISTORY), ANY)
     first = min(ends(rows))
     wake, _ = cutter.wait(rows.to_bytes())
-    assert wake == sorted({first, first + MINUTE, first + 90_000, first + MINUTE + 90_000})
+    assert wake == sorted(
+        {first, first + MINUTE, first + 90_000, first + MINUTE + 90_000, END_OF_STREAM}
+    )
     assert cutter.fire(first)[0] == 0
     assert cutter.fire(first + MINUTE)[0] == 0
     assert cutter.fire(first + 90_000)[0] == 1
@@ -149,7 +153,7 @@ def test_late_rows_are_part_of_the_next_batch(late: bool, tmp_path: Path) -> Non
     rows = feature_rows(6, per_window=2)
     config = BatchConfig(min_rows=2, max_rows=100, max_wait="0")
     where = store(str(tmp_path), "store")
-    cutter = Cutter(LiveLog(where, config, HISTORY))
+    cutter = Cutter(LiveLog(where, config, HISTORY), ANY)
     told = ends(rows)
     cutter.wait(rows.take(np.arange(2, 6) if late else np.arange(6)).to_bytes())
     for end in sorted(set(told[2:] if late else told)):
