@@ -62,6 +62,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """When it became the served version; None where the gate refused it."""
     seconds: float
 
+    @property
+    def batch(self) -> int:
+        """The newest micro-batch that the version knows of."""
+        return self.version
+
     def encode(self) -> bytes:
         """Indented JSON with a final newline."""
         return msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n"

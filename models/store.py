@@ -185,6 +185,15 @@ class Store:
         """Number of the newest logged batch; 0 when there is none."""
         return max(self._numbers("batches"), default=0)
 
+    def batches(self) -> list[int]:
+        """Numbers of all logged batches, ascending."""
+        return self._numbers("batches")
+
+    def refused_batches(self) -> set[int]:
+        """Batches that the gate kept out of the lineage: nothing was learned from them."""
+        manifests = (self.manifest(version) for version in self.versions())
+        return {found.batch for found in manifests if not found.gate.served}
+
     def log_batches(self, batches: Sequence[tuple[int, bytes]]) -> None:
         """Log micro-batches (number, Arrow IPC file), but for those that are there.
 

@@ -104,6 +104,10 @@ class Trainer:
     def _remember(self, step: Prepared) -> None:
         remember(self.state, step, self._preparer.attributes, self.config.overlap)
 
+    def adopt(self, other: "Trainer") -> None:
+        """Go on from another trainer's weights and optimizers; what it remembers stays its own."""
+        self.model.load({name: value.numpy() for name, value in other.model.state().items()})
+
     def _grow(self) -> None:
         state, tables = self.state, self.model.tables
         tables["user"].grow(state.user_ids.capacity)

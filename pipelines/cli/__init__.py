@@ -14,6 +14,7 @@ import click
 
 from models.errors import RilletError
 from pipelines.cli.jobs import features, run
+from pipelines.cli.quality import evaluate
 from pipelines.cli.queries import export, recommend, versions
 from pipelines.cli.services import local
 from pipelines.cli.simulator import demo, simulate
@@ -54,7 +55,7 @@ def _set_up_logging(*, quiet: bool, debug: bool) -> None:
     logging.getLogger("rillet").setLevel(level)
 
 
-for _command in (simulate, features, run, recommend, versions, export, local, demo):
+for _command in (simulate, features, run, recommend, versions, evaluate, export, local, demo):
     cli.add_command(_command)
 
 

@@ -1,0 +1,86 @@
+"""Intervals of ratios of sums, by a bootstrap over blocks of time.
+
+Neighbouring micro-batches resemble each other, so whole blocks of them are drawn with
+replacement (Künsch, Annals of Statistics 1989; blocks do not overlap here). What is
+compared is drawn together: numerator and denominator of the same blocks.
+"""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["BLOCK", "DRAWS", "Interval", "block_starts", "draw", "interval"]
+
+BLOCK = 50
+"""Consecutive micro-batches that are drawn together."""
+
+DRAWS = 500
+"""Resamples behind an interval."""
+
+_FEWEST = 10  # blocks: with fewer micro-batches the blocks are shorter
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure, its standard error and the middle 95 % of its resamples."""
+
+    value: float
+    se: float
+    low: float
+    high: float
+
+    def to_json(self) -> dict[str, float | None]:
+        """Plain numbers, rounded; None where there is none."""
+        return {
+            name: round(value, 6) if np.isfinite(value) else None
+            for name, value in asdict(self).items()
+        }
+
+
+def block_starts(cells: int, block: int = BLOCK) -> NDArray[np.int64]:
+    """Where blocks of `cells` consecutive cells begin: of `block` cells, but at least ten blocks.
+
+    >>> len(block_starts(1_000)), len(block_starts(30)), len(block_starts(4))
+    (20, 10, 4)
+    """
+    size = max(1, min(block, cells // _FEWEST))
+    return np.arange(0, cells, size)
+
+
+def draw(blocks: int, draws: int = DRAWS, seed: int = 0) -> NDArray[np.int64]:
+    """Which blocks each resample is made of, `[draws, blocks]`."""
+    return np.random.default_rng(seed).integers(0, blocks, (draws, blocks))
+
+
+def interval(
+    numerator: ArrayLike, denominator: ArrayLike, *, block: int = BLOCK, level: float = 0.95
+) -> Interval:
+    """Sum of `numerator` over sum of `denominator`, with its uncertainty.
+
+    A mean has rows below, a ratio of two arms the other arm's sum, a paired difference
+    the difference above and rows below.
+
+    Args:
+        numerator: `[cells]`, in order of time.
+        denominator: `[cells]`, likewise; resamples that sum to 0 are left out.
+        block: cells that are drawn together, where there are enough of them.
+        level: share of the resamples that lies within the bounds.
+
+    Returns:
+        nan throughout where the denominator sums to 0; nan bounds with one block.
+    """
+    above, below = np.asarray(numerator, float), np.asarray(denominator, float)
+    if not len(below) or not below.sum():
+        return Interval(*[float("nan")] * 4)
+    value = float(above.sum() / below.sum())
+    starts = block_starts(len(below), block)
+    if len(starts) < 2:
+        return Interval(value, *[float("nan")] * 3)
+    sums = np.stack([np.add.reduceat(part, starts) for part in (above, below)])
+    top, bottom = sums[:, draw(len(starts))].sum(axis=2)
+    ratios = top[bottom != 0] / bottom[bottom != 0]
+    low, high = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(value, float(ratios.std()), float(low), float(high))

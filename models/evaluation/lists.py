@@ -1,0 +1,111 @@
+"""What the lists look like beside being right: how much is shown, how varied, how known.
+
+coverage@k
+    items that were in any list, over items that were candidates (Ge et al., RecSys 2010)
+diversity@k
+    1 − mean cosine of a list's pairs, by the model's own item vectors (`figures.spread`)
+category_diversity@k
+    the same by the catalogue's categories, one dimension each, the 512 commonest of them;
+    not reported where the catalogue has none for most items
+novelty@k
+    mean bits of surprise of what is listed (`figures.novelty`)
+"""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from models.evaluation.figures import novelty, spread
+
+__all__ = ["Categories", "ListTally"]
+
+_COMMONEST = 512
+Ints = NDArray[np.integer]
+
+
+class Categories:
+    """Items' categories as vectors `[items, categories]` of 0 and 1.
+
+    Args:
+        items: an `ITEMS` table, or None.
+    """
+
+    def __init__(self, items: pa.Table | None) -> None:
+        self._of: dict[str, list[int]] = {}
+        counts: dict[str, int] = {}
+        if items is not None and "categories" in items.column_names:
+            ids, lists = items["item_id"].to_pylist(), items["categories"].to_pylist()
+            for names in lists:
+                for name in set(names or ()):
+                    counts[name] = counts.get(name, 0) + 1
+            kept = sorted(counts, key=lambda name: (-counts[name], name))[:_COMMONEST]
+            place = {name: i for i, name in enumerate(kept)}
+            for item, names in zip(ids, lists, strict=True):
+                self._of[item] = [place[name] for name in set(names or ()) if name in place]
+        most = 2 * sum(map(bool, self._of.values())) >= len(self._of)
+        self.width = min(len(counts), _COMMONEST) if most else 0
+
+    def of(self, names: list[str | None]) -> NDArray[np.float32]:
+        """`[names, width]` float32; width is 0 where most items have no category."""
+        out = np.zeros((len(names), self.width), np.float32)
+        for row, name in enumerate(names):
+            out[row, self._of.get(name or "", [])] = 1.0
+        return out
+
+
+class ListTally:
+    """Sums over the lists that one ranking made.
+
+    Args:
+        categories: of the catalogue.
+    """
+
+    def __init__(self, categories: Categories) -> None:
+        self._categories = categories
+        self._shown: set[str] = set()
+        self._candidates = 0
+        self._sums = dict.fromkeys(("diversity", "category_diversity", "novelty"), 0.0)
+        self._lists = dict.fromkeys(self._sums, 0)
+
+    def add(
+        self,
+        lists: list[Ints],
+        names: list[str | None],
+        vectors: NDArray[np.floating],
+        counts: tuple[dict[str, int], int, int],
+    ) -> None:
+        """Count the lists of a micro-batch.
+
+        Args:
+            lists: item rows, best first, one array a question.
+            names: id of each item row.
+            vectors: `[item rows, dim]`.
+            counts: earlier positive rows by item, of all, and how many items are known.
+        """
+        by_item, total, known = counts
+        self._candidates = max(self._candidates, known)
+        for size in {len(part) for part in lists}:
+            rows = np.array([part for part in lists if len(part) == size], np.int64)
+            distinct, place = np.unique(rows, return_inverse=True)
+            held = [names[row] for row in distinct.tolist()]
+            self._shown.update(name for name in held if name)
+            place = place.reshape(rows.shape)
+            earlier = np.array([by_item.get(name or "", 0) for name in held], np.int64)
+            surprise = novelty(earlier, total, known)
+            self._count("novelty", surprise[place].mean(axis=1) if size else np.zeros(0))
+            if size > 1:
+                self._count("diversity", spread(vectors[distinct][place].astype(float)))
+            if size > 1 and self._categories.width:
+                self._count("category_diversity", spread(self._categories.of(held)[place]))
+
+    def _count(self, name: str, values: NDArray[np.floating]) -> None:
+        self._sums[name] += float(values.sum())
+        self._lists[name] += len(values)
+
+    def report(self) -> dict[str, Any]:
+        """Means over lists, and coverage."""
+        means = {name: round(self._sums[name] / n, 6) for name, n in self._lists.items() if n}
+        share = len(self._shown) / self._candidates if self._candidates else None
+        return {"coverage": share, "listed": len(self._shown), **means}

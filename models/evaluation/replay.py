@@ -1,0 +1,308 @@
+"""Replay a training log: a model that learns as it goes, beside ones that do not.
+
+Contestants, all on the same micro-batches, each of which is predicted before anybody
+trains on it:
+
+live
+    learns from every micro-batch, once, as `rillet run` does
+stale
+    learned until the split; its weights stay as they were, counts, histories and new ids go on
+frozen
+    learned until the split and then nothing: new items are no candidates
+retrained
+    learned everything before the split `epochs` times over, each time from empty counts
+    with the weights of the time before; goes on as live does
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from models.config import ModelConfig
+from models.errors import RequestError
+from models.evaluation.heads import HeadTally
+from models.evaluation.lists import Categories, ListTally
+from models.evaluation.means import RunningMeans
+from models.evaluation.slices import Activity
+from models.evaluation.tally import Cells, Tally
+from models.inputs import Batch, head_targets, read_batch
+from models.prepare import Prepared
+from models.schema import EMBEDDINGS
+from models.store import Store
+from models.trainer import StepResult, Trainer
+
+__all__ = ["ARMS", "Contestant", "Replay", "Request", "replay"]
+
+ARMS = ("stale", "frozen", "retrained")
+"""Models that can be compared with the live one."""
+
+_EVERY_S = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is to be evaluated.
+
+    Attributes:
+        store: whose log is read.
+        config: of the model; `evaluate` is taken for granted.
+        k: length of the lists, 1 to 1,000.
+        last: share of the micro-batches that figures are of; the split is where it begins.
+        batches: only so many micro-batches, from the first; None = all.
+        arms: of `ARMS`.
+        epochs: of the retrained model.
+        blocks: of time, for the cross-validation.
+    """
+
+    store: Store
+    config: ModelConfig
+    k: int = 20
+    last: float = 0.5
+    batches: int | None = None
+    arms: tuple[str, ...] = ARMS
+    epochs: int = 2
+    blocks: int = 5
+
+    def numbers(self) -> tuple[list[int], int]:
+        """Micro-batches of the log, but for those that the gate kept out, and how many it did.
+
+        Raises:
+            RequestError: there are fewer than two.
+        """
+        refused = self.store.refused_batches()
+        held = [n for n in self.store.batches() if n not in refused][: self.batches]
+        if len(held) < 2:
+            raise RequestError(
+                f"store {self.store.root} has {len(held)} micro-batches to evaluate, at least 2 "
+                "are needed: let rillet run read more events, or raise --batches"
+            )
+        return held, len(refused)
+
+
+class _Student(Trainer):
+    """A trainer that publishes nothing."""
+
+    def _delta(self, step: Prepared, gone: tuple[list[str], list[str]]) -> pa.RecordBatch:
+        del step, gone
+        return pa.RecordBatch.from_pylist([], schema=EMBEDDINGS)
+
+
+class _Stale(_Student):
+    """One that learns no more, but counts."""
+
+    def _learn(self, step: Prepared) -> tuple[dict[str, Any], Any]:
+        return {}, np.zeros(0, np.int32)
+
+
+class _Frozen(_Stale):
+    """One that neither learns nor counts."""
+
+    def _remember(self, step: Prepared) -> None:
+        pass
+
+
+@dataclass
+class Contestant:
+    """A model and how it has done."""
+
+    trainer: Trainer
+    ranks: Tally
+    lists: ListTally
+    heads: HeadTally
+
+    def step(self, number: int, rows: pa.RecordBatch, *, lists: bool) -> StepResult:
+        """Predict, then do whatever this one does with what it saw."""
+        return self.trainer.step(number, rows, predictions=lists)
+
+
+@dataclass
+class Replay:
+    """What came of it: `live` and the others by name, the baselines' arms, the stretch."""
+
+    request: Request
+    cells: Cells
+    numbers: list[int]
+    left_out: int
+    split: int  # place in `numbers` of the first micro-batch that figures are of
+    contestants: dict[str, Contestant]
+    baselines: Tally
+    arms: Any  # models.baselines.Baselines, for the arms' names
+    span: tuple[int, int] = (0, 0)  # newest event before the split, and at the end; epoch ms
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def replay(
+    request: Request,
+    tell: Callable[[str], object] = str,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> Replay:
+    """Go through the log, from an empty model to the end.
+
+    Args:
+        request: what to do.
+        tell: told how far it is, now and then.
+        monotonic: counts seconds.
+
+    Raises:
+        RequestError: there is too little to go through.
+        StoreError: a micro-batch or a catalogue is damaged.
+    """
+    return _Run(request, tell, monotonic).run()
+
+
+class _Run:
+    """The state of a replay."""
+
+    def __init__(
+        self,
+        request: Request,
+        tell: Callable[[str], object],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self.request, self._tell, self._monotonic = request, tell, monotonic
+        self.numbers, self._left_out = request.numbers()
+        self.split = min(
+            max(1, round((1 - request.last) * len(self.numbers))), len(self.numbers) - 1
+        )
+        self.cells = Cells(len(self.numbers))
+        self._config = request.config.model_copy(update={"evaluate": True})
+        self._catalogue = {
+            entity: pq.read_table(path) if path.exists() else None
+            for entity in ("items", "users")
+            for path in [request.store.catalogue_path(entity)]
+        }
+        self._categories = Categories(self._catalogue["items"])
+        self._activity, self._means = Activity(), RunningMeans()
+        self._told_at = -_EVERY_S
+        live = self._contestant(self._made(_Student))
+        arms = live.trainer.state.baselines.totals.shape[1]
+        baselines = Tally(self.cells, arms, request.k)
+        self.out = Replay(
+            request,
+            self.cells,
+            self.numbers,
+            self._left_out,
+            self.split,
+            {"live": live},
+            baselines,
+            live.trainer.state.baselines,
+        )
+
+    def run(self) -> Replay:
+        """Before the split, the other contestants, after the split."""
+        self._timed("learning until the split", self._forward, 0, self.split)
+        self._timed("retraining", self._others)
+        self._timed("comparing", self._forward, self.split, len(self.numbers))
+        return self.out
+
+    def _timed(self, name: str, work: Callable[..., None], *args: Any) -> None:
+        begun = self._monotonic()
+        work(*args)
+        self.out.seconds[name] = round(self._monotonic() - begun, 3)
+
+    def _made(self, kind: type[Trainer], *, evaluate: bool = True) -> Trainer:
+        config = self._config.model_copy(update={"evaluate": evaluate})
+        return kind(config, self._catalogue["items"], self._catalogue["users"])
+
+    def _contestant(self, trainer: Trainer) -> Contestant:
+        trainer.listed = self.request.k
+        ranks = Tally(self.cells, 1, self.request.k)
+        return Contestant(trainer, ranks, ListTally(self._categories), HeadTally())
+
+    def _others(self) -> None:
+        """Those that begin where the log is split."""
+        live, arms = self.out.contestants["live"].trainer, self.request.arms
+        with TemporaryDirectory(prefix="rillet-") as folder:
+            live.save(Path(folder))
+            for name, kind in (("stale", _Stale), ("frozen", _Frozen)):
+                if name in arms:
+                    copy = kind.restore(Path(folder), self._config, *self._catalogue.values())
+                    self.out.contestants[name] = self._contestant(copy)
+        if "retrained" in arms:
+            self.out.contestants["retrained"] = self._contestant(self._retrained(live))
+
+    def _retrained(self, live: Trainer) -> Trainer:
+        """Its first epoch is what the live model has done."""
+        trainer = live
+        for epoch in range(1, self.request.epochs):
+            former, trainer = trainer, self._made(_Student, evaluate=False)
+            trainer.adopt(former)
+            for place, number in enumerate(self.numbers[: self.split]):
+                trainer.step(number, self.request.store.read_batch(number)[0])
+                self._say(f"retraining, epoch {epoch + 1}", place + 1, self.split)
+        if trainer is live:  # one epoch: the same as live, in a copy of its own
+            with TemporaryDirectory(prefix="rillet-") as folder:
+                live.save(Path(folder))
+                return _Student.restore(Path(folder), self._config, *self._catalogue.values())
+        return trainer
+
+    def _forward(self, first: int, last: int) -> None:
+        for place in range(first, last):
+            self._micro_batch(place)
+            self._say("replaying", place + 1, len(self.numbers))
+        newest = self.out.contestants["live"].trainer.state.now
+        self.out.span = (newest, 0) if first == 0 else (self.out.span[0], newest)
+
+    def _micro_batch(self, place: int) -> None:
+        number = self.numbers[place]
+        rows, _ = self.request.store.read_batch(number)
+        batch = read_batch(rows)
+        judged = place >= self.split
+        slices = self._activity.before(batch, np.flatnonzero(batch.wanted))
+        targets, means = head_targets(batch), self._means.before(batch)
+        for name, one in self.out.contestants.items():
+            result = one.step(number, rows, lists=judged)
+            self._count(place, one, batch, result, slices)
+            if name == "live":
+                self._count_arms(place, batch, result, slices)
+            if judged:
+                self._count_more(place, one, result, (targets, means))
+        self._activity.add(batch)
+        self._means.add(batch)
+
+    def _count(
+        self, place: int, one: Contestant, batch: Batch, result: StepResult, slices: Any
+    ) -> None:
+        found = result.evaluation
+        if found is not None:
+            ranks = found.greater[found.known, None], found.ties[found.known, None], found.known
+            one.ranks.add(self.cells.of(place), ranks, batch.user[found.rows], slices)
+
+    def _count_arms(self, place: int, batch: Batch, result: StepResult, slices: Any) -> None:
+        found = result.evaluation
+        if found is not None:
+            ranks = found.arms.greater, found.arms.ties, found.known
+            self.out.baselines.add(self.cells.of(place), ranks, batch.user[found.rows], slices)
+
+    def _count_more(
+        self,
+        place: int,
+        one: Contestant,
+        result: StepResult,
+        heads: tuple[Any, Any],
+    ) -> None:
+        """Lists and heads, after the split only."""
+        found, state = result.evaluation, one.trainer.state
+        if found is None:
+            return
+        known = int(self.out.contestants["live"].trainer.state.known.sum())
+        counts = self._activity.by_item, self._activity.total, known
+        one.lists.add(found.top, state.item_ids.names, state.vectors, counts)
+        where = found.head_rows
+        (targets, present), means = heads
+        one.heads.add(
+            self.cells.of(place), (targets[where], present[where]), found.heads, means[where]
+        )
+
+    def _say(self, what: str, done: int, of: int) -> None:
+        now = self._monotonic()
+        if now - self._told_at >= _EVERY_S or done == of:
+            self._told_at = now
+            self._tell(f"{what}: {done} of {of} micro-batches")
