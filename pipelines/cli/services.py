@@ -15,18 +15,22 @@ __all__ = ["local"]
 
 
 def _options(function: Callable[..., None]) -> Callable[..., Any]:
-    function = json_option(function)
     function = click.option(
         "--only",
         metavar="PART,…",
         default="",
         help="Just these, of kafka, flink, beam, redis, postgres.",
-    )(function)
+    )(json_option(function))
+    return _directory(function)
+
+
+def _directory(function: Callable[..., None]) -> Callable[..., Any]:
     return click.option(
         "--dir",
         "directory",
         type=FOLDER,
-        help="Data, logs and process ids.  [default: in the cache]",
+        envvar="RILLET_LOCAL",
+        help="Data, logs and process ids.  [default: RILLET_LOCAL, or in the cache]",
     )(function)
 
 
@@ -47,7 +51,7 @@ def _show(parts: "Sequence[PartStatus]", *, as_json: bool) -> None:
 
 @click.group()
 def local() -> None:
-    """Start and stop Kafka, Flink, Redis and PostgreSQL on this machine.
+    """Kafka, Flink, Redis and PostgreSQL on this machine; stop a stream to go on later.
 
     Everything listens on 127.0.0.1. Programs are fetched once into the cache
     folder (RILLET_CACHE); needs Java and Maven for Kafka and Flink.
@@ -104,3 +108,53 @@ def down(directory: Path | None, only: str, as_json: bool) -> None:
     from pipelines import local as services
 
     _show(services.down(directory, only=_parts(only)), as_json=as_json)
+
+
+@local.command()
+@_directory
+@click.option(
+    "--flink",
+    metavar="HOST:PORT",
+    help="REST address of a Flink elsewhere.  [default: the one that `up` started]",
+)
+@click.option("--job", metavar="ID", help="Which job.  [default: the only one that runs]")
+@click.option("--keep-running", is_flag=True, help="Take the savepoint, do not stop the job.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=1),
+    default=120,
+    show_default=True,
+    help="Seconds that the savepoint may take.",
+)
+@json_option
+def savepoint(
+    directory: Path | None,
+    flink: str | None,
+    job: str | None,
+    keep_running: bool,
+    timeout: float,
+    as_json: bool,
+) -> None:
+    """Stop a stream with a savepoint, so that another run goes on from there.
+
+    A savepoint holds how far the stream was read and what waits for its window:
+    nothing is done twice or left out. Go on with the same command and the path
+    that this one prints, also with another parallelism:
+
+    \b
+      rillet local savepoint
+      rillet run --events kafka://… --store store --runner=FlinkRunner \\
+                 --savepoint_path=file:/… --parallelism=2
+
+    The configuration of features and batches has to stay as it was.
+    """  # noqa: D301 - click's \b keeps the lines
+    from pipelines.local import flink_address, stop_with_savepoint
+
+    master = flink or flink_address(directory)
+    stopped = stop_with_savepoint(master, job, keep_running=keep_running, timeout_s=timeout)
+    if as_json:
+        echo_json({"job": stopped.job, "savepoint": stopped.savepoint, "stopped": not keep_running})
+        return
+    what = "has a savepoint and goes on" if keep_running else "was stopped"
+    click.echo(f"job {stopped.job} {what}; go on from it with")
+    click.echo(f"  --savepoint_path={stopped.savepoint}")

@@ -10,7 +10,7 @@ from pipelines.local.control import default_directory, status
 from pipelines.local.flink import worker_command
 from pipelines.local.part import Place, cache_folder
 
-__all__ = ["flink_flags", "flink_jar"]
+__all__ = ["flink_address", "flink_flags", "flink_jar"]
 
 _WHERE = "RILLET_LOCAL"
 """Environment variable: the directory that `rillet local up --dir` was given."""
@@ -35,6 +35,22 @@ def flink_flags(directory: Path | None = None) -> dict[str, str]:
         "environment_type": "PROCESS",
         "environment_config": json.dumps({"command": str(command)}),
     }
+
+
+def flink_address(directory: Path | None = None) -> str:
+    """`host:port` of the local Flink's REST interface.
+
+    Raises:
+        RequestError: it is not up.
+    """
+    directory = directory or _directory()
+    found = status(directory, only=["flink"])[0]
+    if not found.address:
+        raise RequestError(
+            f"Flink is not up in {directory}: name the REST address of another with --flink, or "
+            f"its folder with --dir ({_WHERE})"
+        )
+    return found.address
 
 
 def flink_jar() -> Path:

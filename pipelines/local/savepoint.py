@@ -2,6 +2,7 @@
 
 import json
 import time
+import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,9 @@ from typing import Any
 from pipelines.errors import JobError, RequestError
 
 __all__ = ["Stopped", "running_jobs", "stop_with_savepoint"]
+
+
+_ALIVE = {"RUNNING", "RESTARTING", "CANCELLING"}
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,7 @@ def running_jobs(master: str) -> list[str]:
         RequestError: it does not answer.
     """
     jobs = _ask(master, "/jobs")["jobs"]
-    return [job["id"] for job in jobs if job["status"] in {"RUNNING", "RESTARTING"}]
+    return [job["id"] for job in jobs if job["status"] in _ALIVE]
 
 
 def stop_with_savepoint(
@@ -42,28 +46,34 @@ def stop_with_savepoint(
 
     Raises:
         RequestError: there is no such job, or there are several.
-        JobError: the savepoint failed; the job goes on.
+        JobError: Flink refused it, or the savepoint failed; the job goes on.
     """
     jobs = running_jobs(master)
     if job is None:
         if len(jobs) != 1:
-            raise RequestError(f"{len(jobs)} jobs run on {master}; name one: {', '.join(jobs)}")
+            cure = f"name one with --job: {', '.join(jobs)}" if jobs else "there is nothing to stop"
+            raise RequestError(f"{len(jobs)} jobs run on the Flink at {master}; {cure}")
         job = jobs[0]
     elif job not in jobs:
-        raise RequestError(f"no job {job} runs on {master}; there are: {', '.join(jobs) or 'none'}")
+        raise RequestError(
+            f"no job {job} runs on the Flink at {master}; there are: {', '.join(jobs) or 'none'}"
+        )
     asked = _ask(master, f"/jobs/{job}/savepoints", {"cancel-job": not keep_running})
+    path = f"/jobs/{job}/savepoints/{asked['request-id']}"
     deadline = time.monotonic() + timeout_s
-    while True:
-        told = _ask(master, f"/jobs/{job}/savepoints/{asked['request-id']}")
-        if told["status"]["id"] == "COMPLETED":
-            break
+    while (told := _ask(master, path))["status"]["id"] != "COMPLETED":
         if time.monotonic() > deadline:
-            raise JobError(f"the savepoint of job {job} took over {timeout_s:.0f} s; try again")
+            raise JobError(
+                f"the savepoint of job {job} took over {timeout_s:.0f} s; allow more with "
+                "--timeout, and see whether its checkpoints succeed in Flink's web page"
+            )
         time.sleep(0.2)
     done = told["operation"]
     if "location" not in done:
         cause = str(done.get("failure-cause", {}).get("class", done))
         raise JobError(f"the savepoint of job {job} failed ({cause}); the job goes on")
+    while not keep_running and job in running_jobs(master) and time.monotonic() < deadline:
+        time.sleep(0.2)  # a run that goes on from here must find the store free
     return Stopped(job, done["location"])
 
 
@@ -74,6 +84,11 @@ def _ask(master: str, path: str, body: Any = None) -> Any:
     try:
         with urllib.request.urlopen(request, timeout=10) as answer:
             return json.load(answer)
+    except urllib.error.HTTPError as error:
+        said = " ".join(error.read().decode(errors="replace").split())
+        raise JobError(f"Flink at {master} refused {path}: {said[:300] or error}") from None
     except (OSError, ValueError) as error:
-        cure = "check its address"
-        raise RequestError(f"Flink at {master} does not answer ({error}); {cure}") from None
+        raise RequestError(
+            f"Flink at {master} does not answer ({error}); check the address of its REST "
+            "interface (--flink HOST:PORT), or start it with: rillet local up --only flink,beam"
+        ) from None
