@@ -26,7 +26,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from models import metrics
-from models.inputs import read_batch
+from models.evaluation.bootstrap import interval
+from models.evaluation.figures import spearman
+from models.evaluation.means import RunningMeans
+from models.inputs import head_targets, read_batch
 from models.serving import BINARY_HEADS, HEADS
 from pipelines.config import JobConfig, load_job
 from pipelines.features_job import run_features
@@ -35,7 +38,6 @@ from pipelines.read.catalog import read_items, read_users
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 LOGS = ("kuairand_likes", "movielens_small")
-BLOCK, DRAWS = 50, 500
 
 
 def main() -> None:
@@ -109,7 +111,7 @@ class Tally:
     def __init__(self) -> None:
         self.model: list[np.ndarray] = []  # [2, rows]: recall@20, NDCG@20
         self.arms: list[np.ndarray] = []  # [2, rows, arms]
-        self.heads: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        self.heads: list[tuple[np.ndarray, ...]] = []
         self.means = RunningMeans()
 
     def add(self, result: Any, rows: pa.RecordBatch) -> None:
@@ -121,7 +123,11 @@ class Tally:
         for place, measure in enumerate((metrics.recall, metrics.ndcg)):
             arms[place, found.known] = measure(found.arms.greater, found.arms.ties, 20)
         self.arms.append(arms)
-        self.heads.append(self.means.add(rows, found))
+        batch, where = read_batch(rows), found.head_rows
+        targets, present = head_targets(batch)
+        means = self.means.before(batch)[where, :, 1:]  # the user's, the item's, both
+        self.means.add(batch)
+        self.heads.append((targets[where], present[where], found.heads, means))
 
     def print(self, baselines: Any) -> None:
         """Print the table of the log."""
@@ -138,13 +144,13 @@ class Tally:
                 totals = arms[:, place].sum(axis=0)
                 best = int(totals.argmax())
                 popular = int(totals[:width].argmax())
-                low, high, spread = _interval(model[:, place], arms[:, place, best], rows)
-                mean = model[:, place].sum() / rows.sum()
+                mean = interval(model[:, place], rows)
+                ratio = interval(model[:, place], arms[:, place, best])
                 print(
-                    f"    {figure:9} model {mean:.4f} ± {spread:.4f}   "
+                    f"    {figure:9} model {mean.value:.4f} ± {mean.se:.4f}   "
                     f"best baseline {totals[best] / rows.sum():.4f} {_arm(baselines, best)}   "
                     f"popularity {totals[popular] / rows.sum():.4f} {_arm(baselines, popular)}   "
-                    f"ratio {mean * rows.sum() / totals[best]:.3f} [{low:.3f}, {high:.3f}]"
+                    f"ratio {ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]"
                 )
         self._print_heads()
 
@@ -173,65 +179,9 @@ class Tally:
                     "user + item mean": np.sqrt(np.mean((y - both) ** 2)),
                 }
             else:
-                figures = {"rank correlation": _spearman(y, p), "item's mean": _spearman(y, item)}
+                figures = {"rank correlation": spearman(y, p), "item's mean": spearman(y, item)}
             told = "   ".join(f"{key} {value:.4f}" for key, value in figures.items())
             print(f"  head {name}, last half of the micro-batches: {told}   ({held.sum()} rows)")
-
-
-class RunningMeans:
-    """Online means per user and per item, of which the heads have to know more."""
-
-    def __init__(self) -> None:
-        self.sums: dict[tuple[str, str], np.ndarray] = {}
-
-    def add(self, rows: pa.RecordBatch, found: Any) -> tuple[np.ndarray, ...]:
-        """Targets, where they are known, the heads' scores, and the means before this batch."""
-        from models.inputs import head_targets
-
-        batch = read_batch(rows)
-        targets, present = head_targets(batch)
-        where = found.head_rows
-        means = np.zeros((len(where), len(HEADS), 3))
-        whole = self._mean(("all", ""))
-        for place, row in enumerate(where):
-            user = self._mean(("user", batch.users[batch.user[row]]), whole)
-            item = self._mean(("item", batch.items[batch.item[row]]), whole)
-            means[place] = np.stack([user, item, user + item - whole], axis=1)
-        for row in where:
-            for key in (
-                ("all", ""),
-                ("user", batch.users[batch.user[row]]),
-                ("item", batch.items[batch.item[row]]),
-            ):
-                held = self.sums.setdefault(key, np.zeros((2, len(HEADS))))
-                held[0] += present[row]
-                held[1] += np.where(present[row], targets[row], 0.0)
-        return targets[where], present[where], found.heads, means
-
-    def _mean(self, key: tuple[str, str], whole: np.ndarray | None = None) -> np.ndarray:
-        """Mean per head; the whole's counts as 5 observations more."""
-        n, total = self.sums.get(key, np.zeros((2, len(HEADS))))
-        if whole is None:
-            return total / np.maximum(n, 1)
-        return (total + 5 * whole) / (n + 5)
-
-
-def _interval(model: np.ndarray, arm: np.ndarray, rows: np.ndarray) -> tuple[float, float, float]:
-    """95 % of the ratio of sums, and the standard error of the model's mean."""
-    starts = np.arange(0, len(model), BLOCK)
-    sums = np.stack([np.add.reduceat(values, starts) for values in (model, arm, rows)])
-    draws = np.random.default_rng(0).integers(0, len(starts), (DRAWS, len(starts)))
-    m, a, n = sums[:, draws].sum(axis=2)
-    low, high = np.quantile(m / np.maximum(a, 1e-9), [0.025, 0.975])
-    return float(low), float(high), float((m / n).std())
-
-
-def _spearman(x: np.ndarray, y: np.ndarray) -> float:
-    def ranks(values: np.ndarray) -> np.ndarray:
-        _, inverse, size = np.unique(values, return_inverse=True, return_counts=True)
-        return (np.cumsum(size) - (size - 1) / 2.0)[inverse]
-
-    return float(np.corrcoef(ranks(x), ranks(y))[0, 1])
 
 
 def _arm(baselines: Any, index: int) -> str:

@@ -34,13 +34,14 @@ class _Sums:
 
     def mean(self, names: list[str], whole: Floats) -> Floats:
         """`[names, heads]`, each drawn to `whole` `[heads]`."""
-        n, total = self._sums[self._places(names)].transpose(1, 0, 2)
+        places = self._places(names)  # first: it may make room
+        n, total = self._sums[places].transpose(1, 0, 2)
         return (total + PRIOR * whole) / (n + PRIOR)
 
     def add(self, names: list[str], code: NDArray[np.int64], both: Floats) -> None:
         """Add `both` `[rows, 2, heads]` to the names that `code` `[rows]` points at."""
-        if len(names):
-            np.add.at(self._sums, self._places(names)[code], both)
+        places = self._places(names)
+        np.add.at(self._sums, places[code], both)
 
 
 class RunningMeans:

@@ -248,6 +248,17 @@ def test_running_means_by_hand():
     assert told[1] == pytest.approx([whole, whole, of_b, of_b])
 
 
+def test_running_means_make_room():
+    means = RunningMeans()
+    for first in (0, 900):
+        pairs = [(f"u{first + n}", "a") for n in range(900)]
+        batch = plain_batch(pairs, likes=[n % 2 for n in range(900)])
+        means.before(batch)
+        means.add(batch)
+    told = means.before(plain_batch([("u1", "a"), ("u1798", "a")]))[:, 1, 1]
+    assert told == pytest.approx([(1 + PRIOR / 2) / (1 + PRIOR), (PRIOR / 2) / (1 + PRIOR)])
+
+
 def test_heads_are_reported_as_they_predict():
     rng, tally = draw(12), HeadTally()
     y, p = [], []
