@@ -285,3 +285,30 @@ def test_postgres_finds_neighbours_with_pgvector_and_does_without(
     with psycopg.connect(address) as line:
         kind = "select pg_typeof(embedding)::text from bare.plain_embeddings limit 1"
         assert line.execute(kind).fetchone() == ("real[]",)
+
+
+def test_the_guides_example_reads_redis(services: Callable, tmp_path: Path) -> None:
+    address = services("redis")["redis"]
+    guide = (Path(__file__).parents[2] / "docs" / "sinks.md").read_text()
+    code = guide.partition("```python\n")[2].partition("```")[0]
+    names: dict = {}
+    exec(compile(code, "docs/sinks.md", "exec"), names)
+    branches = Branches(tmp_path)
+    branches.advance({("item", "a"): [1.0, 2.0], ("item", "b"): [3.0, 4.0]})
+    sink = open_sink(address)
+    ship(sink, branches)
+    branches.advance({("item", "a"): [5.0, 6.0], ("item", "b"): None})
+    dies_after(sink, 4)  # the pieces are there, the version is not
+    with contextlib.suppress(Killed):
+        ship(sink, branches)
+    with redis.Redis.from_url(address) as line:
+        assert int(line.hget("rillet:item:a", "version")) == 2
+        got = names["vectors"](line, ["a", "b", "c"])
+        assert {name: vector.tolist() for name, vector in got.items()} == {
+            "a": [1.0, 2.0],
+            "b": [3.0, 4.0],
+        }
+        with contextlib.closing(open_sink(address)) as other:
+            ship(other, branches)
+        got = names["vectors"](line, ["a", "b", "c"])
+    assert {name: vector.tolist() for name, vector in got.items()} == {"a": [5.0, 6.0]}
