@@ -32,6 +32,12 @@ PARTS_OF = {
 
 LIMIT_S = 240.0
 
+READ, READING_S = 2_000, 8.0
+"""Events in one read; seconds of reading for each kill."""
+
+STEP_S = 0.4
+"""Of a training step: versions come no faster, so that the kills fall among them."""
+
 AWAY = 3
 """Versions that are made without the sink before it comes back."""
 
@@ -76,10 +82,10 @@ class Chaos:
             wait_for(lambda at=moment: self.versions() >= at, self.running, LIMIT_S)
             at_s = time.monotonic() - self._began
             wait_for(lambda who=victim: self._kill(who), self.running, LIMIT_S)
-            before, began = self.versions(), time.monotonic()
-            self._make_good(victim, before)
             if not self.running():
                 break
+            before, began = self.versions(), time.monotonic()
+            self._make_good(victim, before)
             kill = Kill(victim, at_s, before, time.monotonic() - began)
             print(kill, flush=True)
             told.append(kill)
@@ -168,9 +174,10 @@ def ordeal(
     last = max(wanted["versions"] - 3 - AWAY, len(victims))
     moments = sorted(dice.sample(range(1, last), len(victims)))
     wild, log = work / "wild", work / "wild.log"
-    # Small reads: there is a checkpoint every few thousand events, and time to kill.
+    # Small reads with pauses: there is a checkpoint every few thousand events, and time to kill.
+    pause_s = READING_S * len(victims) / (len(messages) / 2 / READ)
     job = stream.launch(
-        f"{uri}&batch=4000&stay=0",
+        f"{uri}&batch={READ}&stay=0&defer={round(pause_s * 1_000)}ms",
         wild,
         f"--sink={sink}",
         "--runner=FlinkRunner",
@@ -178,6 +185,7 @@ def ordeal(
         "--trainer_min_ram=1GB",
         log=log,
     )
+    stream.pace(directory).write_text(str(STEP_S))
     try:
         chaos = Chaos(directory, wild, sink, lambda: job.poll() is None, seed)
         kills = chaos.torment(victims, moments)
@@ -186,6 +194,7 @@ def ordeal(
         if job.poll() is None:
             job.kill()
             job.wait()
+        stream.pace(directory).unlink()
     assert stream.lineage(wild) == stream.lineage(calm), "the lineages differ"
     steps = stream.trained(wild)
     assert steps == list(range(1, len(steps) + 1)), f"trained twice or skipped: {steps}"

@@ -1,7 +1,7 @@
 """Streams in a real Kafka, and the job on them in a process of its own.
 
-As a program: `stream.py EVENTS STORE BEAM…` runs the job with a trainer that only
-counts, and prints its summary.
+As a program: `stream.py EVENTS STORE [--sink=URI] [--flush-s=60] BEAM…` runs the job with a
+trainer that only counts, and prints its summary.
 """
 
 import json
@@ -39,12 +39,13 @@ JOB = {
 
 
 class SlowTrainer(FakeTrainer):
-    """A step takes a while, so that a kill can hit the middle of one."""
+    """A step takes a while, so that a kill can hit the middle of one; see `pace`."""
 
     def step(self, number, rows, *, predictions=False):
-        marker = stepping(Path(os.environ.get("RILLET_LOCAL", tempfile.gettempdir())))
+        local = Path(os.environ.get("RILLET_LOCAL", tempfile.gettempdir()))
+        marker, slow = stepping(local), pace(local)
         marker.write_text(str(os.getpid()))
-        time.sleep(0.05)
+        time.sleep(float(slow.read_text()) if slow.exists() else 0.05)
         made = super().step(number, rows, predictions=predictions)
         marker.unlink(missing_ok=True)
         return made
@@ -53,6 +54,11 @@ class SlowTrainer(FakeTrainer):
 def stepping(directory: Path) -> Path:
     """The file that is there during a step; holds the process id."""
     return directory / "stepping"
+
+
+def pace(directory: Path) -> Path:
+    """The file that may say how many seconds a step takes."""
+    return directory / "pace"
 
 
 def payloads(n: int, *, seed: int = 0, disorder_ms: int = 4_000) -> list[bytes]:
@@ -196,7 +202,8 @@ def main() -> None:
 
     events, store, *more = sys.argv[1:]
     sinks = [arg.removeprefix("--sink=") for arg in more if arg.startswith("--sink=")]
-    beam = [arg for arg in more if not arg.startswith("--sink=")]
+    flush_s = [float(arg.removeprefix("--flush-s=")) for arg in more if "--flush-s=" in arg]
+    beam = [arg for arg in more if not arg.startswith(("--sink=", "--flush-s="))]
     request = RunRequest(
         events=(events,),
         items=None,
@@ -208,6 +215,7 @@ def main() -> None:
         now_ms=time.time_ns() // 1_000_000,
         trainer="tests.integration.stream:SlowTrainer",
         sinks=tuple(sinks),
+        flush_s=flush_s[0] if flush_s else 60.0,
     )
     print(json.dumps(run_job(request)))
 

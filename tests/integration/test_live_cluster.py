@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from models.store import Store
-from pipelines.local import stop_with_savepoint
+from pipelines.local import process, stop_with_savepoint
+from pipelines.publish import flush
 from tests.integration import stream
 from tests.integration.chaos import VICTIMS, ordeal, wait_for
 
@@ -43,8 +44,8 @@ def test_killed_at_random_it_ends_as_if_undisturbed(
 
 
 @pytest.mark.timeout(600)
-def test_bad_and_late_events_end_as_dead_letters_and_the_stream_goes_on(
-    cluster: dict[str, str], tmp_path: Path
+def test_neither_bad_events_nor_a_poisoned_batch_nor_a_sink_that_is_away_stop_the_stream(
+    cluster: dict[str, str], services: Callable, local_directory: Path, tmp_path: Path
 ) -> None:
     name = stream.topic(cluster["kafka"], 1)
     messages = stream.payloads(4_000)
@@ -60,7 +61,15 @@ def test_bad_and_late_events_end_as_dead_letters_and_the_stream_goes_on(
     stream.produce(cluster["kafka"], name, messages, 1)
     uri = f"kafka://{cluster['kafka']}/{name}?until=now&batch=1000&stay=0"
     store, log = tmp_path / "store", tmp_path / "log"
-    told = stream.finish(stream.launch(uri, store, "--runner=FlinkRunner", log=log), log, 300)
+    sink = f"{cluster['redis']}?prefix=away"
+    options = ["--runner=FlinkRunner", f"--sink={sink}", "--flush-s=3"]
+    job = stream.launch(uri, store, *options, log=log)
+    wait_for((store / "meta.json").exists, lambda: job.poll() is None, 200)
+    assert process.kill(local_directory, "redis")
+    told = stream.finish(job, log, 300)
+    (state,) = told["sinks"].values()
+    assert state == {"version": 0, "behind": told["served"]}
+    assert "versions behind: the next rillet run with it catches it up" in log.read_text()
     assert told["dead"] == {"bad_json": 1, "too_late": 1}
     letters = pq.read_table(store / "dead_letters").to_pylist()
     assert sorted(letter["reason"] for letter in letters) == ["bad_json", "too_late"]
@@ -74,6 +83,9 @@ def test_bad_and_late_events_end_as_dead_letters_and_the_stream_goes_on(
     # A loss that is no number, a step that raised: refused, and the next one is served again.
     assert len(refused) == 2
     assert versions[-1].gate.served
+    services("redis")
+    flush(Store(store), [sink], 60.0)
+    stream.assert_served(sink, store)
 
 
 @pytest.mark.timeout(900)

@@ -1,5 +1,6 @@
 """The stage that trains: spans of the log in, versions out, progress as it goes."""
 
+import dataclasses
 import logging
 
 import apache_beam as beam
@@ -101,3 +102,39 @@ def test_progress_is_told_now_and_then_and_at_the_end():
         "batch 5 of 5 (version 45): 50 rows, recall@20 so far 0.2000, "
         "events up to 2020-09-13 12:26:40",
     ]
+
+
+class Listener:
+    """Counts how often it is woken."""
+
+    closed = 0
+
+    def __init__(self) -> None:
+        self.woken = 0
+
+    def wake(self) -> None:
+        self.woken += 1
+
+    def told(self) -> tuple[dict[str, int], list[int]]:
+        woken, self.woken = self.woken, 0
+        return {"sink_versions": woken}, [40] * woken
+
+    def close(self) -> None:
+        Listener.closed += 1
+
+
+def test_followers_are_woken_and_what_they_say_is_counted(store):
+    pipeline = beam.Pipeline(options=pipeline_options([]))
+    before = Listener.closed
+    job = dataclasses.replace(fine_tune(store), follow=Listener)
+    _ = pipeline | beam.Create([(0, 5)]) | FineTuneModel(job=job)
+    result = pipeline.run()
+    result.wait_until_finish()
+    assert metrics.counters(result)["sink_versions"] == 5
+    (fresh,) = [
+        told.committed
+        for told in result.metrics().query()["distributions"]
+        if told.key.metric.name == "sink_freshness_ms"
+    ]
+    assert (fresh.count, fresh.min, fresh.max) == (5, 40, 40)
+    assert Listener.closed == before + 1
