@@ -1,13 +1,21 @@
 """What the live path costs and how fresh it is: Kafka, Flink, Python workers, one machine.
 
-    .venv/bin/python benchmarks/live.py [features] [latency] [catchup] [--seconds 600]
+    .venv/bin/python benchmarks/live.py [features] [latency] [catchup] [soak] [--seconds 600]
 
-Starts its own services on free ports. `features`: events per CPU-second of feature rows
-from Kafka on Flink, parallelism 1 (compare with `pyflink` in benchmarks/features.py, whose
-events per CPU-second `--pyflink` takes for the ratio). `latency`: the whole loop with the
-real trainer at `--rate` events a second and 2 s windows: event time → version on record, over
-all rows, for each minute. `catchup`: a backlog of a million events, and the memory of the
-workers while it is worked off. CPU is user + system of TaskManager and Python workers.
+All four in some 40 minutes. Starts its own services on free ports, prints a table, and
+writes all figures, with the load of the machine before and after each, to a JSON file.
+
+- `features`: events per CPU-second of feature rows from Kafka on Flink, parallelism 1, and
+  of the same rows by PyFlink's keyed process functions on the same cluster (from a file,
+  without histories: that is cheaper).
+- `latency`: the whole loop with the real trainer at `--rate` events a second and 2 s windows:
+  event time → version on record in the store, and → told by Redis, over all rows, for each
+  minute.
+- `catchup`: a backlog of a million events with the real trainer; memory by fifths of the way.
+- `soak`: ever new users and items, 20 days of event time, memory for 1 day: memory and sizes
+  of checkpoints by fifths of the way.
+
+CPU is user + system, memory resident, of TaskManager and Python workers together.
 """
 
 import argparse
@@ -20,121 +28,81 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
-import msgspec
 import numpy as np
-import psutil
-from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, NewTopic
+import redis
+from cluster import Cluster, Event, Sampler, machine, passing, settled
 
 from models.store import Store
 from pipelines.config import JobConfig
-from pipelines.local import PARTS, down, status, up
+from pipelines.local import down
 
 HERE = Path(__file__).parent
-KINDS = ("impression", "view", "click", "like", "purchase")
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "rillet"
 JOB = {
     "features": {"window": "fixed:2s", "shards": 2},
     "batch": {"min_rows": 1_000, "max_wait": "2s"},
     "store": {"checkpoint_every": 50, "snapshot_every": 50},
 }
+DAY_S = 86_400
+SOAK = {
+    "features": {
+        "window": "fixed:1h",
+        "shards": 2,
+        "retention": "1d",
+        "dedupe_horizon": "6h",
+        "allowed_lateness": "1h",
+    },
+    "batch": {"min_rows": 2_000, "max_rows": 4_000, "max_wait": "6h"},
+    "model": {"user_limit": 8_192, "item_limit": 4_096, "expiry_days": 1},
+    "store": {"checkpoint_every": 10, "snapshot_every": 10},
+}
 
 
-def events(rate: float, dice: random.Random, begin: int = 0) -> Iterator[tuple[int, dict]]:
-    """(Offset in ms of event time, event without its time), for ever."""
-    number = begin
-    while True:
-        yield (
-            int(number * 1_000 / rate),
-            {
-                "event_id": f"e{number}",
-                "user_id": f"u{min(dice.randrange(20_000), dice.randrange(20_000))}",
-                "item_id": f"i{min(dice.randrange(2_000), dice.randrange(2_000))}",
-                "event_type": dice.choice(KINDS),
-            },
-        )
-        number += 1
+def timed(made: Iterator[tuple[int, Event]], count: int, span_s: float) -> list[Event]:
+    """So many events that end a minute ago, out of order by at most 4 s of event time."""
+    begin = int((time.time() - span_s - 60) * 1_000)
+    dice = random.Random(7)
+    return [
+        {**event, "event_time": begin + offset - dice.randrange(4_000)}
+        for offset, event in islice(made, count)
+    ]
 
 
-class Bench:
-    """Services, topics and what the processes use."""
-
-    def __init__(self, work: Path) -> None:
-        self.work, self.directory = work, work / "local"
-        parts = up(self.directory, only=["kafka", "flink", "beam"], ports=dict.fromkeys(PARTS, 0))
-        self.brokers = next(part.address for part in parts if part.name == "kafka")
-        self.encode = msgspec.json.Encoder().encode
-
-    def topic(self, name: str, partitions: int) -> str:
-        """A fresh topic's URI."""
-        admin = AdminClient({"bootstrap.servers": self.brokers})
-        admin.create_topics([NewTopic(name, partitions, 1)])[name].result(30)
-        return f"kafka://{self.brokers}/{name}"
-
-    def producer(self) -> Producer:
-        """One that gathers for 5 ms."""
-        settings = {"bootstrap.servers": self.brokers, "linger.ms": 5}
-        return Producer({**settings, "queue.buffering.max.messages": 1_000_000})
-
-    def backlog(self, name: str, count: int, partitions: int = 2) -> str:
-        """A topic with so many events, 1,000 to a second of event time, out of order by 4 s."""
-        uri, producer, dice = self.topic(name, partitions), self.producer(), random.Random(7)
-        begin = int(time.time() * 1_000) - count - 60_000
-        for number, (offset, event) in enumerate(events(1_000, dice)):
-            if number == count:
-                break
-            event["event_time"] = begin + offset - dice.randrange(4_000)
-            producer.produce(name, self.encode(event), partition=number % partitions)
-            if number % 5_000 == 0:
-                producer.poll(0)
-        producer.flush(120)
-        return uri
-
-    def processes(self) -> list[psutil.Process]:
-        """The TaskManager and its Python workers."""
-        pid = {p.name: p for p in status(self.directory)}["flink"].pids["flink-taskmanager"]
-        manager = psutil.Process(pid)
-        return [manager, *manager.children(recursive=True)]
-
-    def used(self) -> tuple[float, float]:
-        """(CPU seconds so far, resident MB) of those processes."""
-        cpu, memory = 0.0, 0.0
-        for process in self.processes():
-            try:
-                times = process.cpu_times()
-                cpu += times.user + times.system
-                memory += process.memory_info().rss / 1e6
-            except psutil.NoSuchProcess:
-                continue
-        return cpu, memory
+# -- features -----------------------------------------------------------------------
 
 
-def features(bench: Bench, count: int, pyflink: float | None) -> dict[str, Any]:
-    """Kafka → deduplicated features on Flink, nothing after."""
+def features(cluster: Cluster, given: argparse.Namespace) -> dict[str, Any]:
+    """Kafka → deduplicated features on Flink, nothing after; and PyFlink's."""
+    told = {"ours": _ours(cluster, given.events)}
+    if not given.no_pyflink:
+        told["pyflink"] = _pyflink(cluster, given.pyflink_events)
+        ratio = told["ours"]["events_per_cpu_s"] / told["pyflink"]["events_per_cpu_s"]
+        told["times_pyflink"] = round(ratio, 1)
+    return told
+
+
+def _ours(cluster: Cluster, count: int) -> dict[str, Any]:
     from pipelines.live.launch import live_options
     from pipelines.live.stages import DedupeLive, FeaturizeLive
     from pipelines.read.kafka import ReadKafka
     from pipelines.read.kafka_uri import KafkaSource
 
-    uri = bench.backlog("features", count)
-    source = KafkaSource.parse(f"{uri}?until=now")
+    log = timed(settled(1_000, random.Random(7)), count, count / 1_000)
+    source = KafkaSource.parse(f"{cluster.backlog('features', log)}?until=now")
     config = JobConfig.model_validate({"features": {"window": "fixed:5m", "shards": 4}}).features
     options = live_options(["--runner=FlinkRunner", "--parallelism=1"], source)
-    before, begun = bench.used()[0], time.monotonic()
-    seen = Sampler(bench)
+    begun, seen = time.monotonic(), Sampler(cluster)
     with beam.Pipeline(options=options) as pipeline:
         read = pipeline | ReadKafka(source=source)
-        settled = read.valid | DedupeLive(config=config)
-        _ = settled.unique | FeaturizeLive(config=config) | beam.Map(len_of)
-    cpu = seen.stop() - before
-    wall = time.monotonic() - begun
-    told = {"events": count, "cpu_s": cpu, "events_per_cpu_s": count / cpu, "wall_s": wall}
-    if pyflink:
-        told["times_pyflink"] = told["events_per_cpu_s"] / pyflink
-    return told
+        unique = read.valid | DedupeLive(config=config)
+        _ = unique.unique | FeaturizeLive(config=config) | beam.Map(len_of)
+    return _cost(count, seen.stop(), time.monotonic() - begun)
 
 
 def len_of(keyed: tuple[int, bytes]) -> int:
@@ -142,144 +110,257 @@ def len_of(keyed: tuple[int, bytes]) -> int:
     return len(keyed[1])
 
 
-class Sampler:
-    """CPU and memory of the processes, also of those that end before the job does."""
+def _pyflink(cluster: Cluster, count: int) -> dict[str, Any]:
+    """The peer of benchmarks/features.py, sent to the same cluster."""
+    from features import pyflink_problem
 
-    def __init__(self, bench: Bench, every_s: float = 1.0) -> None:
-        self.memory: list[float] = []
-        self._cpu: dict[int, float] = {}
-        self._bench, self._every_s = bench, every_s
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        while not self._ended.wait(self._every_s):
-            total = 0.0
-            for process in self._bench.processes():
-                try:
-                    times = process.cpu_times()
-                    self._cpu[process.pid] = times.user + times.system
-                    total += process.memory_info().rss / 1e6
-                except psutil.NoSuchProcess:
-                    continue
-            self.memory.append(total)
-
-    def stop(self) -> float:
-        """CPU seconds of all processes that were ever seen."""
-        self._ended.set()
-        self._thread.join()
-        return sum(self._cpu.values())
-
-
-def job(bench: Bench, uri: str, store: Path, *more: str) -> subprocess.Popen:
-    """`rillet run` on a stream, in the background."""
-    config = store.with_suffix(".toml")
-    config.write_text(toml(JOB))
-    command = [sys.executable, "-m", "pipelines", "run", "--events", uri, "--store", str(store)]
-    return subprocess.Popen(
-        [*command, "--config", str(config), "--runner=FlinkRunner", "--parallelism=1", *more],
-        stdout=store.with_suffix(".out").open("w"),
-        stderr=store.with_suffix(".err").open("w"),
+    if problem := pyflink_problem():
+        raise SystemExit(f"PyFlink cannot be had: {problem}; leave it out with --no-pyflink")
+    path, out = cluster.work / "events.jsonl", cluster.work / "pyflink"
+    with path.open("wb") as lines:
+        for event in timed(settled(1_000, random.Random(7)), count, count / 1_000):
+            moment = datetime.fromtimestamp(event["event_time"] / 1_000, UTC).isoformat()
+            lines.write(cluster.encode({**event, "event_time": moment}) + b"\n")
+    home = CACHE / "pyflink"
+    package = next(home.glob("lib/python3*/site-packages/pyflink"))
+    python = str(home / "bin" / "python")
+    command = [str(package / "bin" / "flink"), "run", "-m", cluster.address["flink"]]
+    command += ["-j", str(next(package.glob("lib/flink-connector-files-*.jar")))]
+    command += ["-pyexec", python, "-pyclientexec", python]
+    command += ["-py", str(HERE / "peers" / "pyflink_keyed.py"), str(path), str(out), "process"]
+    begun, seen = time.monotonic(), Sampler(cluster)
+    paths = os.pathsep.join([str(home / "bin"), os.environ["PATH"]])
+    done = subprocess.run(
+        command,
+        env={**os.environ, "PATH": paths, "FLINK_HOME": str(package)},
+        capture_output=True,
+        text=True,
+        check=False,
     )
+    if done.returncode:
+        raise SystemExit(f"PyFlink failed: {done.stderr[-2_000:]}")
+    return _cost(count, seen.stop(), time.monotonic() - begun)
 
 
-def toml(tables: dict[str, dict[str, Any]]) -> str:
-    """The job file."""
-    lines = []
-    for name, fields in tables.items():
-        lines += [f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in fields.items())]
-    return "\n".join(lines) + "\n"
+def _cost(count: int, cpu_s: float, wall_s: float) -> dict[str, Any]:
+    return {
+        "events": count,
+        "cpu_s": round(cpu_s, 1),
+        "events_per_cpu_s": round(count / cpu_s),
+        "wall_s": round(wall_s, 1),
+        "events_per_s": round(count / wall_s),
+    }
 
 
-def latency(bench: Bench, rate: float, seconds: float) -> dict[str, Any]:
-    """Events as they would happen; how old each row was when its version was on record."""
-    uri = bench.topic("latency", 1)
-    store = bench.work / "latency"
-    running = job(bench, f"{uri}?disorder=200ms&idle=5s", store)
-    producer, dice, begin = bench.producer(), random.Random(3), time.time()
+# -- latency ------------------------------------------------------------------------
+
+
+def latency(cluster: Cluster, given: argparse.Namespace) -> dict[str, Any]:
+    """Events as they would happen; how old each row was when its version could be seen."""
+    uri = cluster.topic("latency", 1)
+    store, sink = cluster.work / "latency", f"{cluster.address['redis']}?prefix=latency"
+    running = cluster.run(f"{uri}?disorder=200ms&idle=5s", store, JOB, "--sink", sink)
+    news = News(cluster.address["redis"], "latency:served")
+    begin = time.time()
     try:
-        for offset, event in events(rate, dice):
-            now = time.time()
-            if now - begin > seconds or running.poll() is not None:
-                break
-            if offset / 1_000 > now - begin:
-                producer.poll(0)
-                time.sleep(offset / 1_000 - (now - begin))
-            event["event_time"] = int(time.time() * 1_000)
-            producer.produce("latency", bench.encode(event), partition=0)
-        producer.flush(30)
+        _pour(cluster, given, running, begin)
         time.sleep(10)
     finally:
         running.terminate()
         running.wait()
-    return ages(Store(store), begin)
+        told = news.stop()
+    # A minute for TensorFlow to start, and to catch up with what came meanwhile.
+    return ages(Store(store), told, begin, min(60.0, given.seconds / 3))
 
 
-def ages(store: Store, begin: float) -> dict[str, Any]:
-    """p50 and p95 of event time → version on record, in seconds; and minute by minute."""
-    minutes: dict[int, list[np.ndarray]] = {}
+def _pour(
+    cluster: Cluster, given: argparse.Namespace, running: subprocess.Popen, begin: float
+) -> None:
+    """Events at their rate, with the time at which they are sent."""
+    producer = cluster.producer()
+    for offset, event in settled(given.rate, random.Random(3)):
+        now = time.time()
+        if now - begin > given.seconds:
+            break
+        if running.poll() is not None:
+            raise SystemExit((cluster.work / "latency.err").read_text())
+        if offset / 1_000 > now - begin:
+            producer.poll(0)
+            time.sleep(offset / 1_000 - (now - begin))
+        event["event_time"] = int(time.time() * 1_000)
+        producer.produce("latency", cluster.encode(event), partition=0)
+    producer.flush(30)
+
+
+class News:
+    """When a Redis channel told which version, in epoch seconds."""
+
+    def __init__(self, address: str, channel: str) -> None:
+        self._told: list[tuple[int, float]] = []
+        self._line = redis.Redis.from_url(address).pubsub()
+        self._line.subscribe(channel)
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+
+    def _listen(self) -> None:
+        while not self._ended.is_set():
+            message = self._line.get_message(ignore_subscribe_messages=True, timeout=0.2)
+            if message:
+                self._told.append((int(message["data"]), time.time()))
+
+    def stop(self) -> list[tuple[int, float]]:
+        """All that was told."""
+        self._ended.set()
+        self._thread.join()
+        self._line.close()
+        return self._told
+
+
+def ages(
+    store: Store, told: list[tuple[int, float]], begin: float, warm_s: float
+) -> dict[str, Any]:
+    """Event time → seen in the store, in the sink: p50 and p95 in seconds, and minute by minute."""
+    seen: dict[str, list[tuple[float, np.ndarray]]] = {"store": [], "redis": []}
+    steps = []
     for number in store.versions():
         manifest = store.manifest(number)
-        if manifest.published_at is None:
+        if manifest.published_at is None or not manifest.gate.served:
             continue
-        rows, _ = store.read_batch(number)
-        published = manifest.published_at.timestamp() * 1_000
-        age = (published - rows.column("anchor_time").view("int64").to_numpy()) / 1_000
-        minutes.setdefault(int((published / 1_000 - begin) // 60), []).append(age)
-    flat = {m: np.concatenate(parts) for m, parts in sorted(minutes.items())}
-    warm = np.concatenate([age for m, age in flat.items() if m >= 1] or list(flat.values()))
-    return {
-        "rows": len(warm),
-        "p50_s": float(np.percentile(warm, 50)),
-        "p95_s": float(np.percentile(warm, 95)),
-        "by_minute_p95_s": {m: float(np.percentile(age, 95)) for m, age in flat.items()},
-    }
+        times = store.read_batch(number)[0].column("anchor_time").view("int64").to_numpy() / 1_000
+        at = manifest.published_at.timestamp()
+        seen["store"].append((at - begin, at - times))
+        steps += [manifest.seconds] if at - begin >= warm_s else []
+        later = [when for version, when in told if version >= number]
+        if later:
+            seen["redis"].append((later[0] - begin, later[0] - times))
+    result: dict[str, Any] = {"step_s": _percentiles(np.array(steps or [np.nan]))}
+    for place, parts in seen.items():
+        warm = [age for at, age in parts if at >= warm_s]
+        minutes: dict[int, list[np.ndarray]] = {}
+        for at, age in parts:
+            minutes.setdefault(int(at // 60), []).append(age)
+        result[place] = {
+            **_percentiles(np.concatenate(warm) if warm else np.array([np.nan])),
+            "rows": sum(map(len, warm)),
+            "p95_by_minute": [
+                round(float(np.percentile(np.concatenate(ages), 95)), 2)
+                for _, ages in sorted(minutes.items())
+            ],
+        }
+    return result
 
 
-def catchup(bench: Bench, count: int) -> dict[str, Any]:
-    """A backlog, worked off with the real trainer; memory by fifths of the way."""
-    uri = bench.backlog("catchup", count)
-    begun, seen = time.monotonic(), Sampler(bench)
-    running = job(bench, f"{uri}?until=now", bench.work / "catchup")
-    if running.wait():
-        raise SystemExit((bench.work / "catchup.err").read_text())
-    cpu, wall = seen.stop(), time.monotonic() - begun
-    fifths = np.array_split(np.array(seen.memory), 5)
-    return {
-        "events": count,
-        "wall_s": wall,
-        "events_per_s": count / wall,
-        "cpu_s": cpu,
-        "peak_mb_by_fifth": [float(part.max(initial=0)) for part in fifths],
-    }
+def _percentiles(values: np.ndarray) -> dict[str, float]:
+    return {f"p{p}": round(float(np.percentile(values, p)), 3) for p in (50, 95)}
+
+
+# -- catch-up and soak --------------------------------------------------------------
+
+
+def catchup(cluster: Cluster, given: argparse.Namespace) -> dict[str, Any]:
+    """A backlog, worked off with the real trainer."""
+    log = timed(settled(1_000, random.Random(7)), given.events, given.events / 1_000)
+    told, _ = _through(cluster, "catchup", log, JOB, dict)
+    return told
+
+
+def soak(cluster: Cluster, given: argparse.Namespace) -> dict[str, Any]:
+    """Ever new users and items, with expiry in event time."""
+    span_s = 20 * DAY_S
+    log = timed(passing(given.events / span_s, random.Random(7)), given.events, span_s)
+    store = Store(cluster.work / "soak")
+
+    def sizes() -> dict[str, float | None]:
+        newest = store.checkpoints()[-1:]
+        files = [f for n in newest for f in store.checkpoint_path(n).rglob("*") if f.is_file()]
+        held = sum(file.stat().st_size for file in files) / 1e6
+        return {"flink_mb": cluster.checkpoint_mb(), "trainer_mb": held or None}
+
+    told, seen = _through(cluster, "soak", log, SOAK, sizes)
+    for name in ("flink_mb", "trainer_mb"):
+        told[f"{name}_by_fifth"] = [round(value, 1) for value in seen.parts(name, 5)]
+    told["users"] = len({event["user_id"] for event in log})
+    told["items"] = len({event["item_id"] for event in log})
+    return told
+
+
+def _through(
+    cluster: Cluster,
+    name: str,
+    log: list[Event],
+    config: dict[str, Any],
+    also: Callable[[], dict[str, float | None]],
+) -> tuple[dict[str, Any], Sampler]:
+    """The whole job on a backlog; what it took."""
+    uri = cluster.backlog(name, log)
+    begun, seen = time.monotonic(), Sampler(cluster, 1.0, also)
+    running = cluster.run(f"{uri}?until=now", cluster.work / name, config)
+    status = running.wait()
+    told = _cost(len(log), seen.stop(), time.monotonic() - begun)
+    if status:
+        raise SystemExit((cluster.work / f"{name}.err").read_text())
+    summary = json.loads((cluster.work / f"{name}.out").read_text())
+    told |= {key: summary[key] for key in ("versions", "rows", "dead")}
+    for kind in ("java_mb", "python_mb"):
+        told[f"{kind}_by_fifth"] = [round(value) for value in seen.parts(kind, 5)]
+    return told, seen
+
+
+# -- the command --------------------------------------------------------------------
+
+RUNS: dict[str, Callable[[Cluster, argparse.Namespace], dict[str, Any]]] = {
+    "features": features,
+    "latency": latency,
+    "catchup": catchup,
+    "soak": soak,
+}
+
+
+def show(name: str, told: dict[str, Any], indent: str = "") -> None:
+    """One figure a line."""
+    print(f"{indent}{name}")
+    for key, value in told.items():
+        if isinstance(value, dict) and value:
+            show(key, value, f"{indent}  ")
+        else:
+            text = f"{value:,}" if isinstance(value, int | float) else value
+            print(f"{indent}  {key:<20} {text}", flush=True)
+
+
+def measure(name: str, given: argparse.Namespace) -> dict[str, Any]:
+    """One benchmark, on services of its own."""
+    before = machine()
+    with tempfile.TemporaryDirectory(prefix="rillet-bench-") as folder:
+        work = Path(folder)
+        os.environ["RILLET_LOCAL"] = str(work / "local")
+        try:
+            told = RUNS[name](Cluster(work), given)
+        finally:
+            down(work / "local")
+    return {**told, "load_before": before["load"], "load_after": machine()["load"]}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", nargs="*", default=["features", "latency", "catchup"])
+    parser.add_argument("what", nargs="*", choices=[*RUNS, []], help="all, unless some are named")
     parser.add_argument("--events", type=int, default=1_000_000)
+    parser.add_argument("--pyflink-events", type=int, default=100_000)
+    parser.add_argument("--no-pyflink", action="store_true")
     parser.add_argument("--rate", type=float, default=1_000)
     parser.add_argument("--seconds", type=float, default=600)
-    parser.add_argument("--pyflink", type=float, help="events per CPU-second of PyFlink")
+    parser.add_argument("--out", type=Path, default=CACHE / "bench" / "live.json")
     given = parser.parse_args()
     os.environ["PYTHONPATH"] = str(HERE.parent)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with tempfile.TemporaryDirectory(prefix="rillet-bench-") as folder:
-        work = Path(folder)
-        os.environ["RILLET_LOCAL"] = str(work / "local")
-        runs: dict[str, Callable[[Bench], dict[str, Any]]] = {
-            "features": lambda bench: features(bench, given.events, given.pyflink),
-            "latency": lambda bench: latency(bench, given.rate, given.seconds),
-            "catchup": lambda bench: catchup(bench, given.events),
-        }
-        try:
-            bench = Bench(work)
-            for name in given.what:
-                print(name, json.dumps(runs[name](bench)), flush=True)
-        finally:
-            down(work / "local")
+    told: dict[str, Any] = {"machine": machine(), "at": datetime.now(UTC).isoformat()}
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    for name in given.what or RUNS:
+        told[name] = measure(name, given)
+        show(name, told[name])
+        given.out.write_text(json.dumps(told, indent=1))
+    print(f"written to {given.out}")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
