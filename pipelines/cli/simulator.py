@@ -1,11 +1,14 @@
 """A stream to play with: `simulate` and `demo`."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pipelines.cli.common import FOLDER, echo_json, json_option
+
+if TYPE_CHECKING:
+    from pipelines.simulate import SimulationSpec
 
 __all__ = ["demo", "simulate"]
 
@@ -27,22 +30,60 @@ __all__ = ["demo", "simulate"]
 @click.option("--late", type=float, help="Share written out of order.  [default: 0.02]")
 @click.option("--malformed", type=float, help="Bad lines per event.  [default: 0.002]")
 @click.option("--bots", type=float, help="Share of users that are crawlers.  [default: 0.01]")
+@click.option(
+    "--to",
+    metavar="kafka://HOST:PORT/TOPIC",
+    help="Also send the events there, as if they happened now.",
+)
+@click.option(
+    "--rate",
+    type=click.FloatRange(min=0.01, max=1_000_000),
+    help="Lines a second, with --to.  [default: 100]",
+)
 @json_option
-def simulate(out: Path, drift: str, as_json: bool, **knobs: Any) -> None:
+def simulate(
+    out: Path, drift: str, to: str | None, rate: float | None, as_json: bool, **knobs: Any
+) -> None:
     """Write a seeded feedback stream whose ground truth is known.
 
     OUT/events.jsonl, items.parquet and users.parquet are what the other
     commands read; OUT/truth.json and OUT/truth/ say what really happened:
     tastes over time, bots, accidents, and every fault that was put in.
-    """
+
+    With --to the events are also sent to a topic at an even rate, each
+    confirmed by the broker, with times by the clock and ids that are new each
+    time; Ctrl-C ends it early. A stream to try the live job with:
+
+    \b
+      rillet local up --only kafka,flink,beam
+      rillet simulate --out sim --rate 200 --to kafka://127.0.0.1:9092/clicks
+      rillet run --events kafka://127.0.0.1:9092/clicks --items sim/items.parquet \\
+                 --store store --runner=FlinkRunner
+    """  # noqa: D301 - click's \b keeps the lines
     from pipelines.simulate import SimulationSpec
     from pipelines.simulate import simulate as write
 
-    summary = write(out, SimulationSpec.of(drift=drift, **knobs))
+    if to is None:
+        if rate is not None:
+            raise click.UsageError("--rate is for a topic: add --to kafka://HOST:PORT/TOPIC")
+        summary = write(out, SimulationSpec.of(drift=drift, **knobs))
+    else:
+        # A line of over 1 MiB is more than a broker takes.
+        summary = _play(out, SimulationSpec.of(drift=drift, oversize=0, **knobs), to, rate or 100.0)
     if as_json:
         echo_json(summary)
     else:
         click.echo(f"{out}: " + ", ".join(f"{k} {v}" for k, v in summary.items()))
+
+
+def _play(out: Path, spec: "SimulationSpec", to: str, rate: float) -> dict[str, Any]:
+    from pipelines.simulate import Playback
+    from pipelines.simulate import simulate as write
+    from pipelines.simulate.topic import TopicWriter
+
+    writer = TopicWriter(to)
+    summary = write(out, spec, Playback(rate=rate, outlet=writer))
+    return {"topic": writer.topic.name, "sent": writer.confirmed, **summary}
 
 
 @click.command()

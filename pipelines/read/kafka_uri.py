@@ -4,18 +4,16 @@ import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pipelines.config import parse_duration
 from pipelines.errors import SourceError
 from pipelines.parse.rules import parse_time
 from pipelines.read.positions import Partition, Positions
+from pipelines.topics import Topic
 
 __all__ = ["KafkaSource"]
 
-_FORM = "kafka://host:port/topic?start=earliest"
 _OFFSETS = re.compile(r"\d+:\d+(,\d+:\d+)*")
 _WAIT_S = 15.0
 """How long the launcher waits for a broker before it refuses."""
@@ -73,25 +71,11 @@ class KafkaSource:
         Raises:
             SourceError: the URI is incomplete or says something that nobody knows.
         """
-        parts = urlsplit(uri)
-        topic = unquote(parts.path.strip("/"))
-        if parts.scheme != "kafka" or not parts.netloc or not topic or "/" in topic:
-            raise SourceError(f"{uri!r} is no Kafka source; write {_FORM}")
+        topic = Topic.parse(uri)
         own: dict[str, Any] = {}
-        settings: dict[str, str] = {}
-        for name, value in parse_qsl(parts.query, keep_blank_values=True):
-            if name == "config":
-                settings = {**_properties(Path(value)), **settings}
-            elif "." in name:
-                settings[name] = value
-            else:
-                own |= _option(name, value)
-        if "@" in parts.netloc:
-            raise SourceError(
-                f"the address of topic {topic} holds a password; put sasl.username and "
-                "sasl.password in a file and add ?config=FILE"
-            )
-        return cls(parts.netloc, topic, settings=settings, **{**own, **more})
+        for name, value in topic.options.items():
+            own |= _option(name, value)
+        return cls(topic.brokers, topic.name, settings=topic.settings, **{**own, **more})
 
     @property
     def endless(self) -> bool:
@@ -204,23 +188,3 @@ def _positive(value: str) -> int:
     if not value.isdigit() or int(value) < 1:
         raise ValueError("a whole number from 1 is expected")
     return int(value)
-
-
-def _properties(path: Path) -> dict[str, str]:
-    """`name=value` lines; `#` begins a comment.
-
-    Raises:
-        SourceError: the file cannot be read, or a line is something else.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SourceError(f"Kafka settings {path} cannot be read: {error}; check config=") from None
-    found = {}
-    for number, line in enumerate(lines, 1):
-        if line.strip() and not line.lstrip().startswith("#"):
-            name, equals, value = line.partition("=")
-            if not equals:
-                raise SourceError(f"{path}, line {number} is not name=value; mend it")
-            found[name.strip()] = value.strip()
-    return found
