@@ -7,6 +7,9 @@ leaves version k without a manifest: the next start restores the newest
 checkpoint that has one, trains the log forward and makes version k again, the
 same to the byte. While there is more to train on, a few versions go through the
 last three together: the disk is waited for once.
+
+Version k is trained on batch k; after a full retrain on an earlier one (`models.line`),
+and no checkpoint from before the retrain is gone back to.
 """
 
 import logging
@@ -23,6 +26,7 @@ from models import gate
 from models.canonical import chain
 from models.embeddings import Keep, prune
 from models.errors import JobError, RilletError, StoreError
+from models.line import Line
 from models.manifest import Manifest, utc_ms
 from models.predictions import PredictionFiles
 from models.store import GENESIS, Store
@@ -116,6 +120,7 @@ class Lineage:
     def __post_init__(self) -> None:
         """What changes from step to step."""
         self._files = PredictionFiles(self.predictions, self.start) if self.predictions else None
+        self._line = Line()
         self._parent: Manifest | None = None
         self._warned = False
         self._waiting: list[tuple[Manifest, Publication | None]] = []
@@ -132,16 +137,17 @@ class Lineage:
             JobError: a step failed; the message names the batch.
         """
         known = self.store.versions()
+        self._line = Line.of(self.store)
         self._heal(known)
         base = self._base(self._files.covered() if self._files else self.last)
         if base >= self.last:
-            prune(self.store, self.keep, {self.start})
+            prune(self.store, self.keep, {self._line.version(self.start)})
             return
         if self._files:
             self._files.truncate(base)
         self._trainer = self._restored(base)
         self._parent = self._newest_served(base)
-        done = set(known)
+        done = {self._line.batch(version) for version in known if version > self._line.root}
         try:
             for number in range(base + 1, self.last + 1):
                 yield self._replay(number) if number in done else self._advance(number)
@@ -154,20 +160,31 @@ class Lineage:
 
     def _heal(self, known: list[int]) -> None:
         """Serve the newest version if a crash came between its manifest and CURRENT."""
-        newest = self._newest_served(known[-1] if known else 0)
-        if newest and newest.version > max(self.start, self.store.current() or 0):
+        newest = self._accepted(known[-1] if known else 0)
+        since = self._line.version(self.start) if self.start else 0
+        if newest and newest.version > max(since, self.store.current() or 0):
             self.store.serve(newest.version)
 
     def _base(self, limit: int) -> int:
-        """The newest complete checkpoint not after `limit`; 0 for none."""
-        return max((number for number in self.store.checkpoints() if number <= limit), default=0)
+        """The batch of the newest complete checkpoint not after `limit`; 0 for none.
+
+        After a full retrain the retrained version is the earliest.
+        """
+        line = self._line
+        held = [line.batch(v) for v in self.store.checkpoints() if v >= max(line.root, 1)]
+        first = min(held, default=0) if line.root else 0
+        return max((batch for batch in held if batch <= limit), default=first)
 
     def _restored(self, base: int) -> Trainer:
-        if base == 0:
+        if base == 0 and not self._line.root:
             return self.trainers.fresh()
-        return self.trainers.restore(self.store.checkpoint_path(base))
+        return self.trainers.restore(self.store.checkpoint_path(self._line.version(base)))
 
-    def _newest_served(self, version: int) -> Manifest | None:
+    def _newest_served(self, batch: int) -> Manifest | None:
+        """The newest accepted version up to a batch."""
+        return self._accepted(self._line.version(batch))
+
+    def _accepted(self, version: int) -> Manifest | None:
         """The newest accepted version up to this one."""
         manifest = self.store.manifest(version) if version else None
         while manifest and not manifest.gate.served:
@@ -176,16 +193,16 @@ class Lineage:
 
     def _replay(self, number: int) -> Manifest:
         """Train on a batch once more; a refused one is predicted, but not part of the lineage."""
-        manifest = self.store.manifest(number)
+        manifest = self.store.manifest(self._line.version(number))
         batch, told = self.store.read_batch(number)
         if told != manifest.batch_sha256:
             raise StoreError(
-                f"micro-batch {self.store.batch_path(number)} is not the one that version {number} "
-                "was trained on: restore it from a copy of the store"
+                f"micro-batch {self.store.batch_path(number)} is not the one that version "
+                f"{manifest.version} was trained on: restore it from a copy of the store"
             )
         if manifest.gate.served:
             step = self._step(self._trainer, number, batch)
-            if self._digest(told, step) != manifest.digest:
+            if self._digest(told, number, step) != manifest.digest:
                 self._warn(number)
             self._parent = manifest
         elif self._files and self._files.wants(number):
@@ -194,12 +211,12 @@ class Lineage:
             self._files.flush(number)
         return manifest
 
-    def _rebuilt(self, version: int) -> Trainer:
-        """The trainer as of a version: the newest checkpoint and the accepted batches since."""
-        base = self._base(version)
+    def _rebuilt(self, batch: int) -> Trainer:
+        """The trainer as of a batch: the newest checkpoint and the accepted batches since."""
+        base = self._base(batch)
         trainer = self._restored(base)
-        for number in range(base + 1, version + 1):
-            if self.store.manifest(number).gate.served:
+        for number in range(base + 1, batch + 1):
+            if self.store.manifest(self._line.version(number)).gate.served:
                 trainer.step(number, self.store.read_batch(number)[0])
         return trainer
 
@@ -215,19 +232,19 @@ class Lineage:
     # -- the next version --------------------------------------------------------
 
     def _advance(self, number: int) -> Manifest:
-        begun = self.clock()
+        begun, version = self.clock(), self._line.version(number)
         batch, told = self.store.read_batch(number)
         step = self._step(self._trainer, number, batch)
         snapshot_due = self._due(number, self.keep.snapshot_every) or self._parent is None
-        snapshot = self._trainer.snapshot(number) if snapshot_due else None
+        snapshot = self._trainer.snapshot(version) if snapshot_due else None
         verdict = gate.judge(step.metrics, step.delta, snapshot=snapshot)
         if verdict.served:
-            published = Publication(number, step.delta, snapshot)
+            published = Publication(version, self._delta(number, step), snapshot)
             if snapshot is not None:
-                self.store.put_serving(number, self._trainer.serving)
+                self.store.put_serving(version, self._trainer.serving)
         else:
             published = None
-            _log.warning("version %d is refused: %s", number, "; ".join(verdict.reasons))
+            _log.warning("version %d is refused: %s", version, "; ".join(verdict.reasons))
             self._commit()
             self._trainer = self._rebuilt(number - 1)
         checkpoint_due = self._due(number, self.keep.checkpoint_every)
@@ -237,13 +254,14 @@ class Lineage:
         earlier = parent.snapshot if parent else None
         manifest = _manifest(
             batch,
-            version=number,
+            version=version,
+            through=number if self._line.shift else None,
             parent=parent.version if parent else None,
             batch_sha256=told,
             metrics=_jsonable(step.metrics),
             gate=verdict,
-            digest=self._digest(told, step if verdict.served else None),
-            snapshot=number if snapshot_due and verdict.served else earlier,
+            digest=self._digest(told, number, step if verdict.served else None),
+            snapshot=version if snapshot_due and verdict.served else earlier,
             checkpoint=checkpoint_due,
             created_at=utc_ms(begun),
             published_at=None,
@@ -255,7 +273,7 @@ class Lineage:
         if full_copy or self.monotonic() - self._committed_at >= self.group_s:
             self._commit()
         if full_copy:
-            prune(self.store, self.keep, {self.start})
+            prune(self.store, self.keep, {self._line.version(self.start)})
         return manifest
 
     def _due(self, number: int, every: int) -> bool:
@@ -277,12 +295,21 @@ class Lineage:
             self._files.add(number, step.predictions)
         return step
 
-    def _digest(self, batch_sha256: str, step: Step | None) -> str:
+    def _delta(self, number: int, step: Step) -> pa.RecordBatch:
+        """The vectors that a step touched, under the number that their version has."""
+        version = self._line.version(number)
+        if version == number:
+            return step.delta
+        at = step.delta.schema.get_field_index("version")
+        column = pa.array([version] * len(step.delta), pa.int64())
+        return step.delta.set_column(at, step.delta.schema.field(at), column)
+
+    def _digest(self, batch_sha256: str, number: int, step: Step | None) -> str:
         before = self._parent.digest if self._parent else GENESIS
-        return chain(before, batch_sha256, step.delta) if step else before
+        return chain(before, batch_sha256, self._delta(number, step)) if step else before
 
     def _save(self, number: int) -> None:
-        self.store.put_checkpoint(number, self._trainer.save)
+        self.store.put_checkpoint(self._line.version(number), self._trainer.save)
         if self._files:
             self._files.flush(number)
 

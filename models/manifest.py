@@ -29,7 +29,9 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     reasons: list[str] = []
 
 
-class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Manifest(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
     """Version `version`: what went into it, how well it predicted, where its files are.
 
     Times are RFC 3339 in UTC; `seconds` is wall-clock time spent on the batch.
@@ -37,9 +39,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     version: int
     parent: int | None
-    """The accepted version that this one was trained from; None for the first."""
+    """The accepted version that this one was trained from; None for the first of a line."""
     batch_sha256: str
-    """Of the file `batches/<version>.arrow`."""
+    """Of the file of its micro-batch; of a retrained version: over those of the whole log."""
     rows: int
     windows: int
     """Distinct event-time windows among the rows."""
@@ -61,11 +63,17 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     published_at: datetime | None
     """When it became the served version; None where the gate refused it."""
     seconds: float
+    through: int | None = None
+    """The newest micro-batch it knows of, where that is not its own number: after a retrain."""
+    retrain_of: int | None = None
+    """Of a version that was trained anew from the whole log: the version that it replaced."""
+    model: dict[str, Any] | None = None
+    """Of a retrained version: the `[model]` settings that it and what follows are trained with."""
 
     @property
     def batch(self) -> int:
         """The newest micro-batch that the version knows of."""
-        return self.version
+        return self.version if self.through is None else self.through
 
     def encode(self) -> bytes:
         """Indented JSON with a final newline."""

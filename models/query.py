@@ -332,6 +332,7 @@ def versions(store: Path | Store) -> list[dict[str, Any]]:
                 "version": number,
                 "current": number == current,
                 "parent": manifest.parent,
+                "retrain_of": manifest.retrain_of,
                 "served": manifest.gate.served,
                 "reasons": list(manifest.gate.reasons),
                 "rows": manifest.rows,

@@ -4,7 +4,8 @@
 
     store/
       meta.json                    format of the store and the configuration it was made with
-      batches/000042.arrow         micro-batch 42: immutable
+      batches/000042.arrow         micro-batch 42: immutable; version 42 is trained on it
+                                   (after a retrain 43: see `models.line`)
       checkpoints/000040/          the trainer as of version 40
       versions/000042.json         the manifest of version 42
       embeddings/snapshot-000040.parquet  delta-000041.parquet …
@@ -125,7 +126,7 @@ class Store:
 
     def create(self, config: dict[str, Any]) -> None:
         """Lay out a new store made with `config` (JSON-able)."""
-        durable.write_bytes(self.root / "meta.json", _json({"format": FORMAT, "config": config}))
+        self.put_meta({"format": FORMAT, "config": config})
         for name in _FOLDERS:
             (self.root / name).mkdir(exist_ok=True)
 
@@ -257,6 +258,19 @@ class Store:
             span = f"there are {known[0]} to {known[-1]}" if known else "there are none yet"
             raise StoreError(f"store {self.root} has no version {version}: {span}") from None
         return Manifest.decode(data, str(path))
+
+    def put_meta(self, meta: dict[str, Any]) -> None:
+        """Replace what `meta` gives."""
+        durable.write_bytes(self.root / "meta.json", _json(meta))
+
+    def drop_after(self, version: int) -> None:
+        """Remove files of later versions, which are not on record: call it with the lock held."""
+        paths = [self.checkpoint_path(n) for n in self._numbers("checkpoints") if n > version]
+        paths += [self.serving_path(n) for n in self._numbers("serving") if n > version]
+        for kind in ("snapshot", "delta"):
+            paths += [self.embeddings_path(kind, n) for n in self.embeddings(kind) if n > version]
+        for path in paths:
+            durable.remove(path)
 
     def put_manifests(self, manifests: Sequence[Manifest]) -> None:
         """Commit versions, in order: from now on they exist."""

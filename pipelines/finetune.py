@@ -98,12 +98,12 @@ class Progress:
         self._hits += evaluated * recall
         now = self.clock()
         due = self._told_at is None or now - self._told_at >= self.every_s
-        if not due and manifest.version != self.last:
+        if not due and manifest.batch != self.last:
             return None
         self._told_at = now
         so_far = f"{self._hits / self._evaluated:.4f}" if self._evaluated else "–"
         return (
-            f"batch {manifest.version - self.start} of {self.last - self.start} "
+            f"batch {manifest.batch - self.start} of {self.last - self.start} "
             f"(version {manifest.version}): {self._rows} rows, recall@20 so far {so_far}, "
             f"events up to {manifest.newest_event_time:%Y-%m-%d %H:%M:%S}"
         )

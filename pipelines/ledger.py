@@ -5,7 +5,8 @@ interrupted run goes on with what it began with, to the byte.
 """
 
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from models import durable
+from models.line import settle, trained
 from models.manifest import utc_ms
 from models.store import Store
 from pipelines.config import FeatureConfig, JobConfig
@@ -22,17 +24,29 @@ from pipelines.errors import StoreError
 from pipelines.past import Past, advance, load, read_ends, save
 from pipelines.schema import DEAD_REASONS
 
-__all__ = ["finish", "held", "pending_path", "put_catalogue", "shuffle_path", "summary"]
+__all__ = ["check", "finish", "held", "pending_path", "put_catalogue", "shuffle_path", "summary"]
 
 _FREE = {("features", "shards")}
 """Settings that change neither rows nor versions."""
 
 
+def _wall_clock_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
 @contextmanager
-def held(store: Store, config: JobConfig) -> Iterator[None]:
+def held(
+    store: Store, config: JobConfig, clock: Callable[[], int] = _wall_clock_ms
+) -> Iterator[None]:
     """Hold the store for a run, made anew where there is none.
 
-    A store that is made here and gets nothing committed to it is taken away again.
+    A store that is made here and gets nothing committed to it is taken away again. What
+    an interrupted retrain left is finished or undone first.
+
+    Args:
+        store: where.
+        config: of the run.
+        clock: epoch ms.
 
     Raises:
         StoreError: in use, foreign, of another format, or made with another configuration.
@@ -41,7 +55,8 @@ def held(store: Store, config: JobConfig) -> Iterator[None]:
     with store.lock():
         new = store.is_new()
         if not new:
-            _check(store, config)
+            settle(store, utc_ms(clock()))
+            check(store, config)
         store.clean()
         try:
             if not store.last_batch():
@@ -118,15 +133,26 @@ def _settings(config: JobConfig) -> dict[str, Any]:
     return kept
 
 
-def _check(store: Store, config: JobConfig) -> None:
+def check(store: Store, config: JobConfig, *, but: str = "") -> None:
+    """Refuse a configuration that is not the one that the store was made with.
+
+    Args:
+        store: whose settings count, once there is a micro-batch.
+        config: what was asked for.
+        but: a section that may be another one.
+
+    Raises:
+        StoreError: names the first setting that differs.
+    """
     made_with = dict(_leaves(store.meta().get("config", {})))
     if not store.last_batch():
         return  # nothing was made with it yet
     for name, value in _leaves(_settings(config)):
-        if made_with.get(name, value) != value:
+        if made_with.get(name, value) != value and name.partition(".")[0] != but:
+            other = ", rillet retrain --config" if name.startswith("model.") else ""
             raise StoreError(
                 f"store {store.root} was made with {name} = {made_with[name]}, not {value}: "
-                "give the same configuration, or another --store"
+                f"give the same configuration{other}, or another --store"
             )
 
 
@@ -163,7 +189,7 @@ def finish(store: Store, config: FeatureConfig, start: int) -> Past:
         StoreError: the log holds batches that these events did not lead to.
     """
     last, pending = store.last_batch(), pending_path(store)
-    if last > max([start, *store.versions()[-1:]]):
+    if last > max(start, trained(store)):
         raise StoreError(
             f"{store.root} holds micro-batches up to {last} of an interrupted run, and these "
             "events have nothing new: give the --events that it began with"

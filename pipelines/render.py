@@ -103,12 +103,20 @@ def versions_table(rows: Sequence[dict[str, Any]]) -> RenderableType:
         newest = row["newest_event_time"][:16].replace("T", " ")
         figures = [_figure(row[measure].get(arm)) for measure in _MEASURES for arm in _ARMS]
         table.add_row(*map(Text, (f"{row['version']}{mark}", str(row["rows"]), newest, *figures)))
+    retrained = [
+        Text(
+            f"version {row['version']} was trained anew from the whole log and replaced "
+            f"version {row['retrain_of']}"
+        )
+        for row in rows
+        if row.get("retrain_of") is not None
+    ]
     refused = [
         Text(f"! version {row['version']} is not served: {'; '.join(row['reasons'])}")
         for row in rows
         if not row["served"]
     ]
-    return Group(table, *refused, Text(_LEGEND, style="dim"))
+    return Group(table, *retrained, *refused, Text(_LEGEND, style="dim"))
 
 
 def _figure(value: float | None) -> str:

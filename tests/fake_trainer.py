@@ -52,6 +52,9 @@ class FakeTrainer:
         metrics = {"evaluated": len(rows), "model": {"recall@20": recall}, "loss": loss}
         return FakeStep(metrics, told, self._vectors(touched, number))
 
+    def adopt(self, other):
+        self.past = other.past
+
     def _predictions(self, number, rows, top):
         positive = np.sum([rows.column(f"n_{t}").to_numpy() for t in POSITIVE_TYPES], axis=0) > 0
         kept = rows.filter(pa.array(positive))

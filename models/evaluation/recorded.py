@@ -32,6 +32,7 @@ def recorded(store: Store, last: float = 0.5, blocks: int = 5) -> dict[str, Any]
         RequestError: no version has a figure.
     """
     manifests = [store.manifest(version) for version in store.versions()]
+    manifests = [one for one in manifests if one.retrain_of is None]  # those have no batch
     judged = [one for one in manifests if one.metrics.get("evaluated")]
     if not judged:
         raise RequestError(

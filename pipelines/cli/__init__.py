@@ -14,7 +14,7 @@ import click
 
 from models.errors import RilletError
 from pipelines.cli.jobs import features, run
-from pipelines.cli.quality import evaluate
+from pipelines.cli.quality import evaluate, retrain
 from pipelines.cli.queries import export, recommend, versions
 from pipelines.cli.services import local
 from pipelines.cli.simulator import demo, simulate
@@ -55,7 +55,18 @@ def _set_up_logging(*, quiet: bool, debug: bool) -> None:
     logging.getLogger("rillet").setLevel(level)
 
 
-for _command in (simulate, features, run, recommend, versions, evaluate, export, local, demo):
+for _command in (
+    simulate,
+    features,
+    run,
+    recommend,
+    versions,
+    evaluate,
+    retrain,
+    export,
+    local,
+    demo,
+):
     cli.add_command(_command)
 
 

@@ -107,7 +107,8 @@ def _wait(result: PipelineResult) -> None:
 
 def _rows_since(store: Store, start: int) -> int:
     """Rows of the versions after `start`: a cluster forgets the counters of a job it stopped."""
-    return sum(store.manifest(n).rows for n in store.versions() if n > start)
+    manifests = (store.manifest(version) for version in store.versions())
+    return sum(one.rows for one in manifests if one.batch > start)
 
 
 def _stood(store: Store) -> Past:

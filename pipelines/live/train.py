@@ -14,6 +14,7 @@ import apache_beam as beam
 import pyarrow as pa
 
 from models.errors import RilletError
+from models.line import trained
 from models.lineage import Lineage, Step, Trainer, TrainerFactory
 from models.manifest import Manifest
 from models.schema import EMBEDDINGS
@@ -89,7 +90,7 @@ class Live:
         self._job, self._held = job, ExitStack()
         self._held.enter_context(job.store.lock("writer"))
         self.following: Following = self._held.enter_context(closing(job.follow()))
-        self._done = max(job.store.versions(), default=0)
+        self._done = trained(job.store)
         self._start()
 
     def _start(self) -> None:
@@ -108,8 +109,8 @@ class Live:
             except Exception:
                 self._start()  # a generator that raised is spent
                 raise
-            if manifest.version > self._done:
-                self._done = manifest.version
+            if manifest.batch > self._done:
+                self._done = manifest.batch
                 yield manifest
 
     def close(self) -> None:
