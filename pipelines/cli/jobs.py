@@ -103,7 +103,7 @@ def features(
     "sinks",
     multiple=True,
     metavar="URI",
-    help="Also publish to redis://… or postgresql://…; may be given several times.",
+    help="Also publish to redis://…, postgresql://… or kafka://…; may be given several times.",
 )
 @click.option("--predictions", type=FOLDER, help="Also write what was predicted before training.")
 @_features

@@ -33,11 +33,13 @@ class _Kind:
 
 _REDIS = _Kind("pipelines.publish.redis", "RedisSink", "redis")
 _POSTGRES = _Kind("pipelines.publish.postgres", "PostgresSink", "postgres")
+_KAFKA = _Kind("pipelines.publish.kafka", "KafkaSink", "kafka")
 _KINDS: Mapping[str, _Kind] = {
     "redis": _REDIS,
     "rediss": _REDIS,
     "postgresql": _POSTGRES,
     "postgres": _POSTGRES,
+    "kafka": _KAFKA,
 }
 
 
@@ -51,7 +53,7 @@ def open_sink(uri: str) -> Sink:
     if not separator or scheme not in _KINDS:
         raise RequestError(
             f"--sink {scheme + '://…' if separator else repr(uri)}: no such kind of sink: write "
-            "redis://host:port/db or postgresql://user@host:port/database"
+            "redis://host:port/db, postgresql://user@host:port/database or kafka://host:port/topic"
         )
     return _KINDS[scheme].open(uri)
 

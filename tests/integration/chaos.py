@@ -32,8 +32,8 @@ PARTS_OF = {
 
 LIMIT_S = 240.0
 
-READ, READING_S = 2_000, 8.0
-"""Events in one read; seconds of reading for each kill."""
+READ, READING_S = 2_000, 20.0
+"""Events in one read; seconds of reading for each kill, recoveries apart."""
 
 STEP_S = 0.4
 """Of a training step: versions come no faster, so that the kills fall among them."""

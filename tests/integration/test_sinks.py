@@ -1,4 +1,4 @@
-"""Redis and PostgreSQL, the real ones: only the newer wins, and no reader sees half a version."""
+"""Redis, PostgreSQL, Kafka, the real ones: the newer wins, no reader sees half a version."""
 
 import contextlib
 import itertools
@@ -19,7 +19,7 @@ from pipelines.publish.changes import changes
 
 pytestmark = pytest.mark.integration
 
-KINDS = ("redis", "postgres")
+KINDS = ("redis", "postgres", "kafka")
 IDS = tuple("abcde")
 _numbers = itertools.count()
 
@@ -28,6 +28,8 @@ _numbers = itertools.count()
 def place(request: pytest.FixtureRequest, services: Callable) -> Callable[[], str]:
     """Gives the URI of a place in a running database that nothing was put into yet."""
     address = services(*KINDS)[request.param]
+    if request.param == "kafka":
+        return lambda: f"kafka://{address}/t{next(_numbers)}"
     return lambda: f"{address}?prefix=t{next(_numbers)}"
 
 
@@ -59,7 +61,7 @@ def test_a_new_sink_gets_everything_and_then_what_changed(sink: Sink, tmp_path: 
     assert sink.held() == Held()
     assert read(sink) == (0, {})
     branches = Branches(tmp_path)
-    branches.advance({("item", "a"): [1.5, -2.25], ("user", "a"): [0.0, 1e-30]})
+    branches.advance({("item", "a"): [1.5, -2.25], ("user", "a"): [0.0, 2.0**-99]})
     ship(sink, branches)
     version, rows = sink.read("item", ["a", "nobody"])
     assert version == 1
@@ -151,6 +153,7 @@ def dies_after(sink: Sink, calls: int | None) -> None:
     max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
 )
 @given(steps=_steps)
+@pytest.mark.parametrize("place", ["redis", "postgres"], indirect=True)
 def test_a_reader_always_sees_one_whole_version(
     place: Callable[[], str],
     tmp_path_factory: pytest.TempPathFactory,
@@ -182,6 +185,7 @@ def test_a_reader_always_sees_one_whole_version(
     reader.close()
 
 
+@pytest.mark.parametrize("place", ["redis", "postgres"], indirect=True)
 def test_what_is_gone_is_gone_for_good_after_the_next_whole_copy(
     place: Callable[[], str], tmp_path: Path
 ) -> None:
@@ -209,6 +213,37 @@ def rows_kept(address: str) -> int:
         return line.execute(f"select count(*) from {prefix}_embeddings").fetchone()[0]
 
 
+@pytest.mark.parametrize("place", ["kafka"], indirect=True)
+def test_a_topic_tells_whole_versions_whoever_died_in_the_middle(
+    place: Callable[[], str], tmp_path: Path
+) -> None:
+    address, branches = place(), Branches(tmp_path)
+    reader = open_sink(address)
+    served = 0
+    for n in range(1, 9):
+        changed = {("item", one): [float(n), 0.0] for one in IDS[n % 3 :]}
+        branches.advance(changed | {("user", "a"): None}, snapshot=n % 4 == 0)
+        if n == 5:
+            branches.roll_back(3)
+            branches.advance({("item", "e"): None})  # version 6, of another branch
+        writer = open_sink(address)
+        if n in {2, 4, 7}:  # rows are sent, the version is never told
+            writer._clock = _die
+            with contextlib.suppress(Killed):
+                ship(writer, branches)
+        else:
+            ship(writer, branches)
+            served = branches.store.current()
+            writer.close()
+        assert read(reader) == (served, branches.seen.get(served, {}))
+    reader.close()
+
+
+def _die() -> int:
+    raise Killed
+
+
+@pytest.mark.parametrize("place", ["redis", "postgres"], indirect=True)
 def test_readers_meet_no_mixture_while_versions_are_published(
     place: Callable[[], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
