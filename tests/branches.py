@@ -65,19 +65,25 @@ class Branches:
         self.store.serve(number)
         return number
 
+    def retrain(self, rows: dict[Row, list[float]]) -> int:
+        """A version that descends from none before it."""
+        (self.store.root / "CURRENT").unlink()
+        return self.advance(rows)
+
     def roll_back(self, version: int) -> None:
         """Serve an older version again."""
         self.store.serve(version)
 
 
 def table(rows: dict[Row, list[float] | None], version: int) -> pa.Table:
-    """EMBEDDINGS of two dimensions; None is a tombstone."""
+    """EMBEDDINGS, of two dimensions unless a vector says otherwise; None is a tombstone."""
+    width = next((len(vector) for vector in rows.values() if vector), 2)
     made = pa.Table.from_pylist(
         [
             {
                 "entity": entity,
                 "id": one,
-                "embedding": [0.0, 0.0] if vector is None else vector,
+                "embedding": [0.0] * width if vector is None else vector,
                 "version": version,
                 "updated_at": 1_700_000_000_000 + version,
                 "deleted": vector is None,
@@ -87,5 +93,5 @@ def table(rows: dict[Row, list[float] | None], version: int) -> pa.Table:
         schema=EMBEDDINGS,
     )
     at = EMBEDDINGS.get_field_index("embedding")
-    vectors = made["embedding"].cast(pa.list_(pa.float32(), 2))
+    vectors = made["embedding"].cast(pa.list_(pa.float32(), width))
     return made.set_column(at, pa.field("embedding", vectors.type, nullable=False), vectors)

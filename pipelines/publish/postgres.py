@@ -54,6 +54,8 @@ create temporary table incoming (entity text not null, id text not null, embeddi
 on commit drop
 """
 
+_WIDEN = "alter table {p}_embeddings alter column embedding type {vector} using null"
+
 _PUT = """
 insert into {p}_embeddings as held select * from incoming
 on conflict (entity, id) do update set embedding = excluded.embedding, version = excluded.version,
@@ -158,7 +160,7 @@ class PostgresSink:
         with self._transaction() as connection:
             lock = self._sql("select pg_advisory_xact_lock(hashtext('{p}'))")
             connection.execute(lock)
-            kind = self._prepared(connection, shipment.rows)
+            kind = self._prepared(connection, shipment)
             if self._mark(connection) != shipment.held.served:
                 raise SinkError(f"{self.shown}: another process publishes to this sink")
             with connection.cursor().copy("copy incoming from stdin (format binary)") as copy:
@@ -168,21 +170,28 @@ class PostgresSink:
             self._serve(connection, shipment, now)
         return now
 
-    def _prepared(self, connection: psycopg.Connection[Any], rows: pa.Table) -> str:
+    def _prepared(self, connection: psycopg.Connection[Any], shipment: Shipment) -> str:
         """Make the tables where they are missing, and a place for the rows; type of a vector."""
+        wide = _width(shipment.rows)
         if not self._has_tables(connection):
             there = connection.execute("select to_regtype('vector')").fetchone()
-            kind = f"vector{_width(rows)}" if there and there[0] else "real[]"
+            kind = f"vector{wide}" if there and there[0] else "real[]"
             connection.execute(self._sql(_TABLES, vector=kind))
+        kind = self._kind(connection)
+        if shipment.whole and wide and kind.startswith("vector(") and kind != f"vector{wide}":
+            kind = f"vector{wide}"  # a model of another width: all rows come anew
+            connection.execute(self._sql(_WIDEN, vector=kind))
+        connection.execute(self._sql(_STAGE, vector=kind))
+        return kind
+
+    def _kind(self, connection: psycopg.Connection[Any]) -> str:
         told = connection.execute(
             self._sql(
                 "select format_type(atttypid, atttypmod) from pg_attribute "
                 "where attrelid = '{p}_embeddings'::regclass and attname = 'embedding'"
             )
         ).fetchone()
-        kind = told[0] if told else ""
-        connection.execute(self._sql(_STAGE, vector=kind))
-        return str(kind)
+        return str(told[0]) if told else ""
 
     def _serve(self, connection: psycopg.Connection[Any], shipment: Shipment, now: int) -> None:
         mark = shipment.mark

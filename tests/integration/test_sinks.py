@@ -95,6 +95,15 @@ def test_a_republished_or_older_version_changes_nothing(sink: Sink, tmp_path: Pa
     assert sink.held().served == Mark(2, branches.store.manifest(2).digest)
 
 
+def test_a_model_of_another_width_replaces_everything(sink: Sink, tmp_path: Path) -> None:
+    branches = Branches(tmp_path)
+    branches.advance({("item", "a"): [1.0, 1.0], ("user", "b"): [2.0, 2.0]})
+    ship(sink, branches)
+    branches.retrain({("item", "a"): [3.0, 3.0, 3.0]})
+    ship(sink, branches)
+    assert read(sink) == (2, branches.seen[2])
+
+
 def test_whoever_was_overtaken_is_refused(place: Callable[[], str], tmp_path: Path) -> None:
     address = place()
     slow, quick, branches = open_sink(address), open_sink(address), Branches(tmp_path)
