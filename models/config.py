@@ -79,6 +79,17 @@ class ModelConfig(Section):
         1, ge=1, le=1_000, description="windows an event falls in: a row weighs 1 / overlap"
     )
 
+    # How it is computed.
+    devices: int = Field(
+        1, ge=1, le=64, description="accelerators (else processors) that share a step's rows"
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="of the towers; weights, loss and counts stay float32"
+    )
+    jit: bool = Field(
+        False, description="compile the step with XLA; on a CPU it gains nothing (.92 to 1.03×)"
+    )
+
     # What is kept.
     user_limit: int = Field(
         2**22, ge=4, le=2**30, description="users known at once; the longest silent go first"
@@ -136,6 +147,12 @@ class ModelConfig(Section):
                 f"dim {self.dim} is not a multiple of attention_heads "
                 f"{self.attention_heads}; change one"
             )
+        for field in ("step_rows", "wide_rows"):
+            if getattr(self, field) % self.devices:
+                raise ValueError(
+                    f"{field} {getattr(self, field)} cannot be shared evenly by devices "
+                    f"{self.devices}; choose a multiple of it"
+                )
         if list(self.half_lives_h) != sorted(set(self.half_lives_h)) or self.half_lives_h[0] <= 0:
             raise ValueError("half_lives_h must be above 0 and rise; reorder them")
         if min(self.baseline_half_lives_h) <= 0 or min(self.baseline_smoothing) <= 0:

@@ -131,9 +131,11 @@ class IdMap:
         wanted = max(1, int(self.limit * share))
         if 4 * room >= wanted:
             return []
-        used = self.used()
-        oldest = np.lexsort((used, self.last_seen[used]))[: wanted - room]
-        return self._release(np.sort(used[oldest]))
+        used, seen = self.used(), self.last_seen[: self._top]
+        surplus = wanted - room
+        edge = np.partition(seen[used], surplus - 1)[surplus - 1]
+        older, level = used[seen[used] < edge], used[seen[used] == edge]
+        return self._release(np.sort(np.concatenate([older, level[: surplus - len(older)]])))
 
     def _release(self, rows: NDArray[np.integer]) -> list[tuple[str, int]]:
         gone = []

@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.config import ModelConfig
-from models.negatives import Negatives, draw, mask
+from models.negatives import Negatives, draw, hottest, mask
 from models.predict import head_stats
 from models.prepare import Prepared, item_inputs
-from models.recommender import Recommender, pack_users
+from models.recommender import Recommender
 from models.serving import BINARY_HEADS, HEADS
 from models.state import State
 
@@ -30,13 +30,14 @@ def learn(
     batch = step.batch
     used = np.flatnonzero(batch.wanted | batch.disliked | step.present.any(axis=1))
     losses, skipped, moved = [], 0, [step.items]
+    hot, known = _hot(config, state, step), state.known_rows()
     for turn in range(config.passes):
         key = [config.seed, step.number * 1_000 + turn]
         rng = np.random.Generator(np.random.Philox(key=key))
         order = used if turn == 0 else rng.permutation(used)
         for first, size in _spans(len(order), config):
             rows = np.sort(order[first : first + size])
-            negatives = _draw(config, state, step, rng)
+            negatives = draw(hot, known, config.negatives, rng)
             loss, finite = model.train(_inputs(config, state, step, rows, negatives, size))
             moved.append(negatives.rows)
             losses.extend([loss] if finite else [])
@@ -59,10 +60,13 @@ def _spans(rows: int, config: ModelConfig) -> list[tuple[int, int]]:
     return spans + [(first, config.step_rows) for first in rest]
 
 
-def _draw(config: ModelConfig, state: State, step: Prepared, rng: np.random.Generator) -> Negatives:
+def _hot(config: ModelConfig, state: State, step: Prepared) -> Ints:
+    """Item rows that every step of the micro-batch has among its negatives."""
     column = config.half_lives_h.index(config.hot_half_life_h)
-    weight = state.stream.counts.at(step.now, slice(len(step.candidates)))[:, column]
-    return draw(weight, step.candidates, config.negatives, config.hot_share, rng)
+    pool = state.hot.rows()
+    pool = pool[state.known[pool]]
+    weight = state.stream.counts.at(step.now, pool)[:, column]
+    return hottest(pool, weight, int(config.negatives * config.hot_share))
 
 
 def _inputs(
@@ -87,7 +91,7 @@ def _inputs(
     held = step.items[rows] > 0
     present = step.present[rows] & held[:, None]
     return {
-        "users": pack_users({name: _pad(value[rows], size) for name, value in step.inputs.items()}),
+        "users": {name: _pad(value[rows], size) for name, value in step.inputs.items()},
         "items": item_inputs(state, config, items),
         "features": state.stream.features(step.now, items),
         "correction": negatives.correction,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Negatives", "draw", "mask"]
+__all__ = ["Negatives", "draw", "hottest", "mask"]
 
 
 @dataclass(frozen=True)
@@ -17,29 +17,27 @@ class Negatives:
 
 
 def draw(
-    weight: NDArray[np.float64],
-    known: NDArray[np.bool_],
-    size: int,
-    hot_share: float,
-    rng: np.random.Generator,
+    hot: NDArray[np.integer], known: NDArray[np.integer], size: int, rng: np.random.Generator
 ) -> Negatives:
-    """The hottest items for certain, the rest a uniform sample of the others.
+    """The hot items for certain, the rest a uniform sample of the others.
+
+    Costs what is drawn, however many items there are.
 
     Args:
-        weight: `[items]` recent popularity; an item is hot above 0.
-        known: `[items]` which rows may be drawn.
+        hot: rows, ascending; all among `known`, fewer than `size`.
+        known: rows that may be drawn, ascending.
         size: how many.
-        hot_share: of `size`, for the hottest.
         rng: decides the sample.
     """
-    candidates = np.flatnonzero(known)
-    hot = _hottest(candidates, weight[candidates], int(size * hot_share))
-    others = candidates[~np.isin(candidates, hot, assume_unique=True)]
-    room = size - len(hot)
-    share = 1.0
-    if len(others) > room:
-        share = max(room, 1) / len(others)
-        others = np.sort(rng.choice(others, room, replace=False, shuffle=False))
+    place = np.searchsorted(known, hot)
+    room, rest = size - len(hot), len(known) - len(hot)
+    if rest > room:
+        # Positions among the others, then among all: past as many hot ones as lie before.
+        at = np.sort(rng.choice(rest, room, replace=False, shuffle=False))
+        at = at + np.searchsorted(place - np.arange(len(place)), at, side="right")
+        others, share = known[at], max(room, 1) / rest
+    else:
+        others, share = np.delete(known, place), 1.0
     rows = np.zeros(size, np.int32)
     correction = np.full(size, -1e9, np.float32)
     joined = np.concatenate([hot, others])
@@ -50,9 +48,10 @@ def draw(
     return Negatives(rows, correction)
 
 
-def _hottest(
+def hottest(
     candidates: NDArray[np.int64], weight: NDArray[np.float64], k: int
 ) -> NDArray[np.int64]:
+    """The `k` candidates (ascending rows) that weigh most, above next to nothing; ascending."""
     active = weight > 1e-3
     candidates, weight = candidates[active], weight[active]
     if len(candidates) > k:

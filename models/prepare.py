@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from models.baselines import Excluded
 from models.catalogue import Attributes, Catalogue, ragged_to_padded
 from models.config import ModelConfig
+from models.groups import row_numbers
 from models.inputs import Batch, head_targets, read_batch
 from models.schema import EVENT_TYPES
 from models.state import State
@@ -34,7 +35,7 @@ class Prepared:
     users: Ints  # [n]; 0: no room for the id
     items: Ints  # [n]
     last: Ints  # [n] the user's newest past item that was no dislike; 0: none
-    candidates: NDArray[np.bool_]  # [item rows] known before this batch
+    candidates: NDArray[np.bool_]  # [item rows] known before this batch; a view, until it is over
     excluded: Excluded  # what each row's user had already; rows ascend
     now: int  # as of which counts are read, epoch ms
     inputs: Inputs  # of the user tower, [n, …]
@@ -67,11 +68,8 @@ class Preparer:
         self._read_again(state)
         newest = int(batch.anchor.max(initial=state.now))
         self._publish(state, newest)
-        before = state.known.copy()
         users = self._admit_users(state, batch)[batch.user]
         codes = self._admit_items(state, batch)
-        candidates = np.zeros(state.item_ids.top, bool)
-        candidates[: len(before)] = before[: len(candidates)]
         items, history = codes[batch.item], codes[batch.history_item]
         touched = batch.touched
         state.seen.add(users[touched], items[touched], batch.touched_at[touched])
@@ -82,7 +80,7 @@ class Preparer:
             users=users,
             items=items,
             last=_last_item(batch, history),
-            candidates=candidates,
+            candidates=state.known[: state.item_ids.top],
             excluded=_excluded(state, batch, users, items, history),
             now=max(state.now, int(batch.anchor.min(initial=newest))),
             inputs=self._inputs(state, batch, users, history),
@@ -117,7 +115,7 @@ class Preparer:
             state.item_ids.count[rows] = 0  # to be in a catalogue is no sighting
             state.grow()
             self._describe(state, names, rows)
-            state.known[rows[rows > 0]] = True
+            state.know(rows[rows > 0])
 
     def _describe(self, state: State, names: list[str], rows: Ints) -> None:
         """Give new item rows their words and their date of publication."""
@@ -213,15 +211,13 @@ def profile_inputs(state: State, config: ModelConfig, users: Ints, now: int) -> 
 
 
 def item_inputs(state: State, config: ModelConfig, rows: Ints) -> Inputs:
-    """The item tower's inputs: table rows, and the words of each with their weight."""
-    words = state.words[rows]
-    owner, column = np.nonzero(words)
-    count = np.bincount(owner, minlength=len(rows))
+    """The item tower's inputs: table rows `[n]`, words (row, owner) `[2, t]`, their scale `[n]`."""
+    words, owner, scale = row_numbers(state.words[rows])
     enough = state.item_ids.count[rows] >= config.item_sightings
     return {
         "rows": np.where(enough, rows, 0).astype(np.int32),
-        "words": np.stack([words[owner, column], owner.astype(np.int32)]),
-        "scale": (1.0 / np.sqrt(count[owner])).astype(np.float32),
+        "words": np.stack([words, owner]),
+        "scale": scale,
     }
 
 

@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.config import ModelConfig
+from models.devices import COMPUTED, compute_devices, over_devices, weighted_rows
 from models.optimizers import Adam, Table
+from models.packing import INTS, ROW_FLOATS, TABLES, pack_step, pack_users
 from models.runtime import Tensor, recommenders, tensorflow
 from models.serving import BINARY_HEADS, HEADS
-from models.towers import ItemBias, UserTower, content_vector
+from models.towers import ItemBias, UserTower, bag
 
 tf: Any = tensorflow()
 tfrs: Any = recommenders()
@@ -23,7 +25,7 @@ __all__ = ["CLOCK", "Recommender", "retrieval_loss"]
 CLOCK = 3
 """Numbers of the moment: sine and cosine of the hour, ln of the time since the last event."""
 
-_USER_INTS = ("rows", "past", "types", "ages", "attributes", "context")
+_POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 Inputs = dict[str, Any]
 Floats = NDArray[np.float32]
 
@@ -87,18 +89,22 @@ class Recommender(tfrs.Model):
         self.tables = {
             name: Table(rows, config.dim, name=name, **rates) for name, rows in sizes.items()
         }
-        self.user_tower = UserTower(config)
+        self._devices = compute_devices(config.devices)
+        policy = tf.keras.mixed_precision.Policy(_POLICIES[config.precision])
+        self.user_tower = UserTower(config, policy)
         self.item_bias = ItemBias(config)
         seed = tf.keras.initializers.GlorotUniform(seed=1_000 * (config.seed + 1) + 950)
-        self.hidden = tf.keras.layers.Dense(32, activation="relu", kernel_initializer=seed)
+        self.hidden = tf.keras.layers.Dense(
+            32, activation="relu", kernel_initializer=seed, dtype=policy
+        )
         self.out = tf.keras.layers.Dense(len(HEADS), kernel_initializer="zeros")
         self.skip = self.add_weight(
             "skip", [2 * stats, len(HEADS)], initializer=tf.keras.initializers.Constant(self._own())
         )
-        binary = {"loss": tf.keras.losses.BinaryCrossentropy(from_logits=True)}
-        real = {"loss": tf.keras.losses.MeanSquaredError()}
+        binary = tf.keras.losses.BinaryCrossentropy(from_logits=True)
         self.tasks = [
-            tfrs.tasks.Ranking(**(binary if i < BINARY_HEADS else real)) for i in range(len(HEADS))
+            tfrs.tasks.Ranking(loss=binary),
+            tfrs.tasks.Ranking(loss=tf.keras.losses.MeanSquaredError()),
         ]
         self._trace()
 
@@ -113,51 +119,62 @@ class Recommender(tfrs.Model):
 
     def _trace(self) -> None:
         config = self.config
+        features = tf.TensorSpec([None, len(config.stream_features)], tf.float32)
         # Keras makes its variables on the first call; the optimizer needs them before.
-        self.compute_loss(_zeros(self._signature(2, 2)))
+        self.compute_loss(self._blank(2, 2))
         self.adam = Adam(self.trainable_variables, config.dense_rate)
-        some = self._signature(None, None)
         vectors = tf.TensorSpec([None, config.vector_dim], tf.float32)
         self._score = _traced(_inner, [vectors, vectors])
-        self._bias = _traced(self.item_bias, [some["features"]])
-        self._users = _traced(self.user_vectors, [some["users"]])
-        self._items = _traced(self.item_vectors, [some["items"]])
-        sizes = {config.step_rows, config.wide_rows or config.step_rows}
+        self._bias = _traced(self.item_bias, [features])
+        self._users = _traced(self.user_vectors, [self._user_signature()])
+        self._items = _traced(self.item_vectors, [_item_signature()])
+        self._gradients = _traced(self.gradients, None, jit=config.jit) if config.jit else None
         self._train = {
-            rows: _traced(self.train_step, [self._signature(rows, config.negatives)])
-            for rows in sorted(sizes)
+            rows: _traced(self.train_step, [self._step_signature(rows, config.negatives)])
+            for rows in sorted({config.step_rows, config.wide_rows or config.step_rows})
         }
 
-    def _signature(self, rows: int | None, negatives: int | None) -> dict[str, Any]:
-        config, features = self.config, len(self.config.stream_features)
-        width = 1 + 3 * config.history + config.attributes + config.contexts
+    def _user_signature(self) -> dict[str, Any]:
+        width = 1 + 3 * self.config.history
+        return {
+            "ints": tf.TensorSpec([None, width], tf.int32),
+            "clock": tf.TensorSpec([None, CLOCK], tf.float32),
+            "tokens": tf.TensorSpec([2, None], tf.int32),
+            "scale": tf.TensorSpec([None], tf.float32),
+        }
 
-        def floats(*shape: int | None) -> Any:
+    def _step_signature(self, rows: int, negatives: int) -> dict[str, Any]:
+        """See `models.packing.pack_step`; the rows' own items come first, then the negatives."""
+        features = len(self.config.stream_features)
+
+        def floats(*shape: int) -> Any:
             return tf.TensorSpec(shape, tf.float32)
 
-        def items(n: int | None) -> dict[str, Any]:
-            return {
-                "rows": tf.TensorSpec([n], tf.int32),
-                "words": tf.TensorSpec([2, None], tf.int32),
-                "scale": floats(None),
-            }
-
-        def twice(n: int | None, k: int | None) -> int | None:
-            return None if n is None or k is None else n + k
-
         return {
-            "users": {"ints": tf.TensorSpec([rows, width], tf.int32), "clock": floats(rows, CLOCK)},
-            # The rows' own items first, then the negatives: one pass of the tower for both.
-            "items": items(twice(rows, negatives)),
-            "features": floats(twice(rows, negatives), features),
+            "ints": tf.TensorSpec([None], tf.int32),
+            "sizes": tf.TensorSpec([len(INTS)], tf.int32),
+            "row_floats": floats(rows, sum(self._row_widths())),
+            "item_floats": floats(rows + negatives, features + 1),
+            "token_scale": floats(2 * rows),
             "correction": floats(negatives),
             "masked": tf.TensorSpec([rows, negatives], tf.bool),
-            "weights": floats(rows, 2),
-            "stats": floats(rows, 2 * self._stats),
-            "targets": floats(rows, len(HEADS)),
-            "present": floats(rows, len(HEADS)),
             "base": floats(len(HEADS)),
         }
+
+    def _blank(self, rows: int, negatives: int) -> Inputs:
+        """A packed step of nothing but padding."""
+        past = rows * self.config.history
+        sizes = [rows, past, past, past, rows + negatives]
+        sizes += [0] * (len(INTS) - len(sizes))
+        made = {
+            name: tf.zeros([d or 0 for d in spec.shape], spec.dtype)
+            for name, spec in self._step_signature(rows, negatives).items()
+        }
+        ints = tf.zeros([sum(sizes)], tf.int32)
+        return made | {"ints": ints, "sizes": tf.constant(sizes, tf.int32)}
+
+    def _row_widths(self) -> list[int]:
+        return [CLOCK, 2, 2 * self._stats, len(HEADS), len(HEADS)]
 
     def users(self, inputs: Inputs) -> Floats:
         """Served vectors `[b, vector_dim]` of users, from `models.prepare`'s inputs."""
@@ -178,101 +195,206 @@ class Recommender(tfrs.Model):
         return scores
 
     def train(self, inputs: Inputs) -> tuple[float, bool]:
-        """One padded step; its loss, and whether it took effect."""
-        result = self._train[len(inputs["weights"])](inputs)
+        """One padded step on `models.learn`'s inputs; its loss, and whether it took effect."""
+        result = self._train[len(inputs["weights"])](pack_step(inputs))
         return float(result["loss"]), bool(result["finite"])
+
+    def traces(self) -> int:
+        """Traces of all functions so far: a live process must not make new ones."""
+        made = [self._score, self._bias, self._users, self._items, *self._train.values()]
+        return sum(function.experimental_get_tracing_count() for function in made)
 
     # The graph ------------------------------------------------------------
 
+    def unpacked(self, packed: Inputs, rows: int) -> Inputs:
+        """The arrays of `models.packing` apart again, by name."""
+        ints = tf.split(packed["ints"], packed["sizes"], num=len(INTS))
+        floats = tf.split(packed["row_floats"], self._row_widths(), axis=1)
+        given = dict(zip(INTS, ints, strict=True)) | dict(zip(ROW_FLOATS, floats, strict=True))
+        shape = [rows, self.config.history]
+        given |= {name: tf.reshape(given[name], shape) for name in ("past", "types", "ages")}
+        given["rows"] = tf.reshape(given["rows"], [rows])
+        given["features"] = packed["item_floats"][:, :-1]
+        given["scale"] = packed["item_floats"][:, -1]
+        names = ("token_scale", "correction", "masked", "base")
+        return given | {name: packed[name] for name in names}
+
+    def leaves(self, given: Inputs) -> dict[str, Tensor]:
+        """What a step reads of the tables, all float32.
+
+        user, attributes, context `[b, d]`; past `[b, l, d]`; item `[b + k, d]`.
+        """
+        bags = {}
+        for name, scale in (("word", given["scale"]), ("attribute", given["token_scale"])):
+            rows = self.tables[name](given[f"{name}/unique"])
+            bags[name] = bag(rows, given[f"{name}/place"], given[f"{name}/of"], scale)
+        attributes, context = tf.split(bags["attribute"], 2)
+        return {
+            "user": self.tables["user"](given["rows"]),
+            "past": self.tables["history"](given["past"]),
+            "item": self.tables["item"](given["items"]) + bags["word"],
+            "attributes": attributes,
+            "context": context,
+        }
+
+    def table_gradients(self, leaf: dict[str, Tensor], given: Inputs) -> dict[str, Tensor]:
+        """Gradients `[u, d]` of the rows `unique` of each table, from those of the leaves.
+
+        A leaf is a sum of rows; its gradient goes back to each of them, sorted by row.
+        """
+        both = tf.concat([leaf["attributes"], leaf["context"]], 0)
+        flat = {
+            "user": leaf["user"],
+            "item": leaf["item"],
+            "history": tf.reshape(leaf["past"], [-1, self.config.dim]),
+            "word": leaf["item"] * given["scale"][:, None],
+            "attribute": both * given["token_scale"][:, None],
+        }
+        return {
+            name: tf.raw_ops.SparseSegmentSumWithNumSegments(
+                data=flat[name],
+                indices=given[f"{name}/owner"],
+                segment_ids=given[f"{name}/segment"],
+                num_segments=tf.size(given[f"{name}/unique"]),
+            )
+            for name in TABLES
+        }
+
     def user_vectors(self, inputs: Inputs) -> Tensor:
-        """`[b, vector_dim]`: `[u, 1, w]`."""
-        config, attribute = self.config, self.tables["attribute"]
-        length = config.history
-        sizes = [1, length, length, length, config.attributes, config.contexts]
-        split = dict(zip(_USER_INTS, tf.split(inputs["ints"], sizes, axis=1), strict=True))
-        return self.user_tower(
+        """`[b, vector_dim]` float32: `[u, 1, w]`, from `models.packing.pack_users`' inputs."""
+        length = self.config.history
+        rows, past, types, ages = tf.split(inputs["ints"], [1, length, length, length], axis=1)
+        place, owner = tf.range(tf.shape(inputs["tokens"])[1]), inputs["tokens"][1]
+        tokens = bag(self.tables["attribute"](inputs["tokens"][0]), place, owner, inputs["scale"])
+        attributes, context = tf.split(tokens, 2)
+        return self._tower(
             {
-                "user": self.tables["user"](split["rows"][:, 0]),
-                "past": self.tables["history"](split["past"]),
-                "types": split["types"],
-                "ages": split["ages"],
-                "attributes": _bag(attribute, split["attributes"]),
-                "context": _bag(attribute, split["context"]),
+                "user": self.tables["user"](rows[:, 0]),
+                "past": self.tables["history"](past),
+                "types": types,
+                "ages": ages,
+                "attributes": attributes,
+                "context": context,
                 "clock": inputs["clock"],
             }
         )
 
+    def _tower(self, inputs: Inputs) -> Tensor:
+        return tf.cast(self.user_tower(inputs), tf.float32)
+
     def item_vectors(self, inputs: Inputs) -> Tensor:
         """`[n, dim]`: v, by id and content."""
-        words = self.tables["word"](inputs["words"][0])
-        count = tf.shape(inputs["rows"])[0]
-        content = content_vector(words, inputs["words"][1], inputs["scale"], count)
+        words, owner = tf.unstack(inputs["words"])
+        content = bag(self.tables["word"](words), tf.range(tf.size(words)), owner, inputs["scale"])
         return self.tables["item"](inputs["rows"]) + content
 
-    def compute_loss(self, inputs: Inputs, training: bool = False) -> Tensor:
+    def loss_of(self, leaves: dict[str, Tensor], given: Inputs) -> Tensor:
         """Loss of a padded step: retrieval and ranking heads, float32 scalar.
 
         The mean over its rows; of a wide step as many times that as it holds
         ordinary ones, so that an event weighs the same in either.
+
+        Args:
+            leaves: see `leaves`; their rows may be a part of the step's.
+            given: the same rows of types, ages and `ROW_FLOATS`; features `[b + k, F]`,
+                correction `[k]`, masked `[b, k]`, base; whole_rows and whole_wanted: rows
+                and weighted rows of the whole step, where this is a part of it.
         """
-        u = self.user_vectors(inputs["users"])
-        features = inputs["features"]
-        both = [self.item_vectors(inputs["items"]), self.item_bias(features), features]
-        vectors = tf.concat(both, 1)
-        v, others = vectors[: u.shape[0]], vectors[u.shape[0] :]
-        wanted, disliked = tf.unstack(inputs["weights"], axis=1)
+        names = ("user", "past", "attributes", "context")
+        u = self._tower(
+            {name: leaves[name] for name in names}
+            | {name: given[name] for name in ("types", "ages", "clock")}
+        )
+        features = given["features"]
+        vectors = tf.concat([leaves["item"], self.item_bias(features), features], 1)
+        rows = u.shape[0]
+        v, others = tf.split(vectors, [rows, vectors.shape[0] - rows])
+        wanted, disliked = tf.unstack(given["weights"], axis=1)
         retrieval = retrieval_loss(
             tf.reduce_sum(u * v, 1),
-            tf.matmul(u, others, transpose_b=True),
-            inputs["correction"],
-            inputs["masked"],
+            self._scores(u, others),
+            given["correction"],
+            given["masked"],
             wanted,
             disliked,
         )
-        rows = tf.math.count_nonzero(wanted + disliked, dtype=tf.float32)
-        heads = self._head_loss(tf.stop_gradient(u), tf.stop_gradient(v), inputs)
-        share = tf.clip_by_value(rows, 1.0, float(self.config.step_rows))
+        weighted = given.get("whole_wanted", weighted_rows(given["weights"]))
+        heads = self._head_loss(tf.stop_gradient(u), tf.stop_gradient(v), given)
+        heads *= rows / given.get("whole_rows", rows)
+        share = tf.clip_by_value(weighted, 1.0, float(self.config.step_rows))
         return tf.reduce_sum(retrieval) / share + self.config.head_weight * heads
 
-    def _head_loss(self, u: Tensor, v: Tensor, inputs: Inputs) -> Tensor:
-        stats = inputs["stats"]
-        x = tf.concat([u, v, u * v, stats], 1)
-        out = self.out(self.hidden(x)) + tf.matmul(stats, self.skip) + inputs["base"]
-        losses = [
-            task(
-                labels=inputs["targets"][:, i : i + 1],
-                predictions=out[:, i : i + 1],
-                sample_weight=inputs["present"][:, i],
+    def _scores(self, u: Tensor, others: Tensor) -> Tensor:
+        """`[b, k]` float32 scores; in bfloat16 only u·v, as a log count needs more digits."""
+        if self.config.precision == "float32":
+            return _inner(u, others)
+        dim = self.config.dim
+        half = [tf.cast(x[:, :dim], tf.bfloat16) for x in (u, others)]
+        return tf.cast(_inner(*half), tf.float32) + _inner(u[:, dim:], others[:, dim:])
+
+    def _head_loss(self, u: Tensor, v: Tensor, given: Inputs) -> Tensor:
+        stats = given["stats"]
+        x = self.hidden(tf.concat([u, v, u * v, stats], 1))
+        out = self.out(tf.cast(x, tf.float32)) + tf.matmul(stats, self.skip) + given["base"]
+        losses = []
+        for task, first, last in zip(
+            self.tasks, (0, BINARY_HEADS), (BINARY_HEADS, len(HEADS)), strict=True
+        ):
+            # One column, as Keras would average over several before it weighs them.
+            labels, predictions, present = (
+                tf.reshape(x[:, first:last], [-1, 1])
+                for x in (given["targets"], out, given["present"])
+            )
+            loss = task(
+                labels=labels,
+                predictions=predictions,
+                sample_weight=present[:, 0],
                 compute_metrics=False,
             )
-            for i, task in enumerate(self.tasks)
-        ]
+            losses.append(loss * (last - first))
         return tf.add_n(losses)
 
+    def gradients(
+        self, leaves: dict[str, Tensor], given: Inputs
+    ) -> tuple[Tensor, dict[str, Tensor], list[Tensor]]:
+        """Loss, its gradients by the leaves, and by the dense variables."""
+        dense = self.trainable_variables
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch([leaves, dense])
+            loss = self.loss_of(leaves, given)
+        zero = tf.UnconnectedGradients.ZERO
+        leaf, moved = tape.gradient(loss, (leaves, dense), unconnected_gradients=zero)
+        return loss, leaf, [tf.convert_to_tensor(g) for g in moved]
+
+    def compute_loss(self, inputs: Inputs, training: bool = False) -> Tensor:
+        """TFRS' own entry: the loss of a packed step."""
+        given = self.unpacked(inputs, inputs["row_floats"].shape[0])
+        return self.loss_of(self.leaves(given), given)
+
     def train_step(self, inputs: Inputs) -> dict[str, Tensor]:
-        """One step on `step_rows` rows; without effect where anything is not finite.
+        """One packed step; without effect where anything is not finite.
 
         Returns:
             loss: float32 scalar; finite: bool scalar, False when the step was skipped.
         """
-        tables = [table.weights for table in self.tables.values()]
-        with tf.GradientTape() as tape:
-            tape.watch(tables)
-            loss = self.compute_loss(inputs, training=True)
-        gradients = tape.gradient(loss, tables + self.trainable_variables)
-        values = [g.values if isinstance(g, tf.IndexedSlices) else g for g in gradients]
-        checks = [tf.reduce_all(tf.math.is_finite(v)) for v in [loss, *values] if v is not None]
-        finite = tf.reduce_all(tf.stack(checks))
-        tf.cond(finite, lambda: self._apply(gradients), lambda: tf.constant(value=True))
+        given = self.unpacked(inputs, inputs["row_floats"].shape[0])
+        compute = self._gradients or self.gradients
+        loss, leaf, dense = over_devices(
+            compute, self._devices, self.leaves(given), {n: given[n] for n in COMPUTED}
+        )
+        flat = [tf.reshape(g, [-1]) for g in (loss, *leaf.values(), *dense)]
+        finite = tf.reduce_all(tf.math.is_finite(tf.concat(flat, 0)))
+        tf.cond(
+            finite,
+            lambda: self._apply(self.table_gradients(leaf, given), given, dense),
+            lambda: tf.constant(value=True),
+        )
         return {"loss": loss, "finite": finite}
 
-    def _apply(self, gradients: list[Tensor]) -> Tensor:
-        tables = list(self.tables.values())
-        for table, gradient in zip(tables, gradients, strict=False):
-            if gradient is not None:
-                table.apply(gradient)
-        dense = zip(self.trainable_variables, gradients[len(tables) :], strict=True)
-        self.adam.apply([tf.zeros_like(v) if g is None else g for v, g in dense])
+    def _apply(self, tables: dict[str, Tensor], given: Inputs, dense: list[Tensor]) -> Tensor:
+        for name, gradient in tables.items():
+            self.tables[name].apply(given[f"{name}/unique"], gradient)
+        self.adam.apply(dense)
         return tf.constant(value=True)
 
     # State ----------------------------------------------------------------
@@ -314,29 +436,19 @@ class Recommender(tfrs.Model):
         return {"w1": w1, "b1": b1, "w2": w2, "b2": b2, "skip": self.skip.numpy()}
 
 
-def pack_users(inputs: Inputs) -> Inputs:
-    """The user tower's inputs in two arrays: each array costs a call some 50 µs."""
-    columns = [inputs["rows"][:, None], *(inputs[name] for name in _USER_INTS[1:])]
-    return {"ints": np.concatenate(columns, axis=1, dtype=np.int32), "clock": inputs["clock"]}
-
-
-def _traced(function: Any, signature: list[Any]) -> Any:
+def _traced(function: Any, signature: list[Any] | None, *, jit: bool = False) -> Any:
     """One trace for all shapes; without AutoGraph, whose rewriting takes two thirds of a start."""
-    return tf.function(function, input_signature=signature, autograph=False)
+    return tf.function(function, input_signature=signature, autograph=False, jit_compile=jit)
 
 
-def _bag(table: Table, tokens: Tensor) -> Tensor:
-    """Sum of token vectors over the root of their number, `[b, t]` → `[b, dim]`."""
-    count = tf.reduce_sum(tf.cast(tokens > 0, tf.float32), 1, keepdims=True)
-    return tf.reduce_sum(table(tokens), 1) * tf.math.rsqrt(tf.maximum(count, 1.0))
+def _item_signature() -> dict[str, Any]:
+    return {
+        "rows": tf.TensorSpec([None], tf.int32),
+        "words": tf.TensorSpec([2, None], tf.int32),
+        "scale": tf.TensorSpec([None], tf.float32),
+    }
 
 
 def _inner(users: Tensor, items: Tensor) -> Tensor:
     """Inner products, `[users, items]`."""
     return tf.matmul(users, items, transpose_b=True)
-
-
-def _zeros(signature: Any) -> Any:
-    return tf.nest.map_structure(
-        lambda spec: tf.zeros([0 if d is None else d for d in spec.shape], spec.dtype), signature
-    )

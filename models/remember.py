@@ -22,12 +22,13 @@ def remember(state: State, step: Prepared, attributes: Attributes, overlap: int)
     """
     batch, wanted = step.batch, step.batch.wanted
     state.stream.update(step.items, wanted / overlap, batch.disliked / overlap, batch.anchor)
+    state.hot.touch(np.unique(step.items))
     state.user_stats.update(step.users, step.targets, step.present)
     state.item_stats.update(step.items, step.targets, step.present)
     state.baselines.update(step.items[wanted], step.last[wanted], batch.anchor[wanted])
     _count_keys(state, step, attributes)
     _profile(state, step)
-    state.known[step.items[step.items > 0]] = True
+    state.know(step.items[step.items > 0])
     state.now = max(state.now, int(batch.anchor.max(initial=state.now)))
 
 

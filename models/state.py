@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from models.baselines import Baselines
 from models.config import ModelConfig
+from models.fading import Fading
+from models.hot import HotRows
 from models.ids import IdMap
 from models.pairs import PairCounts
 from models.seen import SeenSets
@@ -59,7 +61,11 @@ class Profiles:
 
     def drop_items(self, rows: NDArray[np.integer]) -> None:
         """Past items that were recycled become unknown ones."""
-        self.past[np.isin(self.past, rows)] = 0
+        gone = np.zeros(max(int(rows.max(initial=0)), int(self.past.max(initial=0))) + 1, bool)
+        gone[rows] = True
+        for first in range(0, len(self.past), 65_536):
+            part = self.past[first : first + 65_536]
+            part[gone[part]] = 0
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """All of it, by name."""
@@ -91,7 +97,10 @@ class State:
         self.baselines = Baselines(config, items)
         self.key_ids = IdMap(limit=config.key_limit)
         self.key_counts = PairCounts(config.key_pairs_limit, KEY_HALF_LIFE_H)
-        self.known = np.zeros(items, bool)
+        self.known = np.zeros(items, bool)  # set by `know` alone
+        self._known_rows = np.zeros(1_024, np.int32)  # the same as rows, ascending, then room
+        self._known_count = 0
+        self._follow()
         self.words = np.zeros((items, config.text_tokens), np.int32)
         self.published_at = np.full(items, _NEVER, np.int64)  # when a delta last held it
         self.vectors = np.zeros((items, config.dim), np.float32)  # v, as last computed
@@ -101,6 +110,38 @@ class State:
         self.published_until: int | None = None  # catalogue items up to here have appeared
         self.catalogues = (0, 0)  # digests of the items and users tables that were read last
         self.skipped = 0  # steps skipped since the beginning
+
+    def _follow(self) -> None:
+        """What follows from the stream's counts and is not kept in a checkpoint."""
+        config = self._config
+        column = config.half_lives_h.index(config.hot_half_life_h)
+        hot = int(config.negatives * config.hot_share)
+        self.hot = HotRows(self.stream.counts, column, hot)
+        self.fading = Fading(config.half_lives_h)
+
+    def known_rows(self) -> NDArray[np.int32]:
+        """Rows of known items, ascending, `[n]` int32; valid until the next is known."""
+        return self._known_rows[: self._known_count]
+
+    def know(self, rows: NDArray[np.integer]) -> None:
+        """Item rows that are candidates from now on: new ids cost little, recycled rows a copy."""
+        fresh = np.unique(rows[~self.known[rows]]).astype(np.int32)
+        self.known[fresh] = True
+        held, count = self.known_rows(), self._known_count + len(fresh)
+        if count > len(self._known_rows):
+            self._known_rows = grown(self._known_rows, 2 * count)
+        if len(held) and len(fresh) and fresh[0] < held[-1]:
+            at = np.searchsorted(held, fresh)
+            self._known_rows[:count] = np.insert(held, at, fresh)
+        else:
+            self._known_rows[len(held) : count] = fresh
+        self._known_count = count
+
+    def _forget(self, rows: NDArray[np.integer]) -> None:
+        """Item rows that are no candidates any more."""
+        self.known[rows] = False
+        left = np.flatnonzero(self.known).astype(np.int32)
+        self._known_rows[: len(left)], self._known_count = left, len(left)
 
     def grow(self) -> None:
         """Give every array the rows that the id maps have."""
@@ -130,7 +171,8 @@ class State:
             self.baselines.reset(items)
             self.profiles.drop_items(items)
             self.key_counts.drop(items, left=False, right=True)
-            self.known[items] = False
+            self._forget(items)
+            self.hot.drop(items)
             self.words[items] = 0
             self.vectors[items] = 0.0
             self.published_at[items] = _NEVER
@@ -211,3 +253,8 @@ class State:
         self.baselines.transitions.load(part("transitions"))
         self.key_counts.load(part("keys"))
         self.profiles.load(part("profiles"))
+        self._known_rows = np.flatnonzero(self.known).astype(np.int32)
+        self._known_count = len(self._known_rows)
+        rows = self._known_rows
+        self._follow()
+        self.fading.note(self._known_rows, self.stream.last[rows], self.published_at[rows])

@@ -2,13 +2,15 @@
 
 from typing import Any
 
+import numpy as np
+
 from models.config import ModelConfig
 from models.prepare import AGE_BUCKETS
 from models.runtime import Tensor, tensorflow
 
 tf: Any = tensorflow()
 
-__all__ = ["Encoder", "ItemBias", "UserTower", "content_vector"]
+__all__ = ["Encoder", "ItemBias", "Norm", "UserTower", "bag"]
 
 _TYPES = 10  # 0 = no event, then the event types + 1
 
@@ -19,38 +21,86 @@ def _dense(units: int, seed: int, **kwargs: Any) -> Any:
     )
 
 
+@tf.custom_gradient
+def _normalised(x: Tensor) -> Any:
+    """`x` with mean 0 and variance 1 along its last axis; its gradient in five operations."""
+    centred = x - tf.reduce_mean(x, -1, keepdims=True)
+    inverse = tf.math.rsqrt(tf.reduce_mean(centred * centred, -1, keepdims=True) + 1e-5)
+    out = centred * inverse
+
+    def gradient(upstream: Tensor) -> Tensor:
+        along = tf.reduce_mean(upstream * out, -1, keepdims=True)
+        return inverse * (upstream - tf.reduce_mean(upstream, -1, keepdims=True) - out * along)
+
+    return out, gradient
+
+
+class Norm(tf.keras.layers.Layer):
+    """Layer normalisation (Ba et al., 2016) along the last axis, computed in float32."""
+
+    def build(self, shape: Any) -> None:
+        """Make gain and offset."""
+        self._gain = self.add_weight("gain", [shape[-1]], initializer="ones")
+        self._offset = self.add_weight("offset", [shape[-1]], initializer="zeros")
+
+    def call(self, x: Tensor) -> Tensor:
+        """See the class."""
+        normal = tf.cast(_normalised(tf.cast(x, tf.float32)), x.dtype)
+        return normal * self._gain + self._offset
+
+
 class Encoder(tf.keras.layers.Layer):
     """One pre-norm Transformer layer (Vaswani et al., 2017; Xiong et al., ICML 2020).
 
-    `[batch, length, dim]` → the same; positions with mask 0 are not attended to.
+    `[batch, length, dim]` → the same, or `[batch, dim]` at the newest position alone:
+    of the last layer nothing else is used, and it is a quarter of the arithmetic.
+    Positions with mask 0 are not attended to.
     """
 
-    def __init__(self, dim: int, heads: int, seed: int) -> None:
-        super().__init__()
-        self._heads = heads
-        self._norms = [tf.keras.layers.LayerNormalization(epsilon=1e-5) for _ in range(2)]
-        self._qkv = _dense(3 * dim, seed, use_bias=False)
-        self._out = _dense(dim, seed + 1)
-        self._up = _dense(2 * dim, seed + 2, activation="relu")
-        self._down = _dense(dim, seed + 3)
+    def __init__(self, dim: int, heads: int, seed: int, dtype: Any = None) -> None:
+        super().__init__(dtype=dtype)
+        self._shape = [heads, dim // heads]
+        self._norms = [Norm(dtype=dtype) for _ in range(2)]
+        glorot = tf.keras.initializers.GlorotUniform(seed=seed)
+        self._qkv = self.add_weight("qkv", [dim, 3 * dim], initializer=glorot)
+        self._out = _dense(dim, seed + 1, dtype=dtype)
+        self._up = _dense(2 * dim, seed + 2, activation="relu", dtype=dtype)
+        self._down = _dense(dim, seed + 3, dtype=dtype)
 
-    def call(self, x: Tensor, mask: Tensor) -> Tensor:
+    def call(self, x: Tensor, mask: Tensor, newest: bool = False) -> Tensor:
         """Attend and transform.
 
         Args:
-            x: `[batch, length, dim]` float32.
-            mask: `[batch, length]` float32, 1 where there is an event.
+            x: `[batch, length, dim]`.
+            mask: `[batch, length]`, 1 where there is an event, else 0.
+            newest: whether only the last position is asked for.
         """
-        batch, length, dim = tf.shape(x)[0], x.shape[1], x.shape[2]
-        qkv = tf.reshape(
-            self._qkv(self._norms[0](x)), [batch, length, 3, self._heads, dim // self._heads]
-        )
-        q, k, v = tf.unstack(tf.transpose(qkv, [2, 0, 3, 1, 4]))
-        weights = tf.matmul(q, k, transpose_b=True) * (dim // self._heads) ** -0.5
-        weights = tf.nn.softmax(weights - 1e9 * (1.0 - mask[:, None, None, :]))
-        mixed = tf.reshape(tf.transpose(tf.matmul(weights, v), [0, 2, 1, 3]), [batch, length, dim])
-        x = x + self._out(mixed)
+        y, hidden = self._norms[0](x), -1e9 * (1.0 - mask)
+        mixed = self._newest(y, hidden) if newest else self._all(y, hidden)
+        x = (x[:, -1] if newest else x) + self._out(mixed)
         return x + self._down(self._up(self._norms[1](x)))
+
+    def _newest(self, y: Tensor, hidden: Tensor) -> Tensor:
+        """What the last position attends to, `[batch, dim]`: without a matrix per head."""
+        length, dim = y.shape[1:]
+        kernel = tf.convert_to_tensor(self._qkv)
+        q = tf.reshape(tf.matmul(y[:, -1], kernel[:, :dim]), [-1, 1, *self._shape])
+        kv = tf.matmul(tf.reshape(y, [-1, dim]), kernel[:, dim:])
+        k, v = tf.unstack(tf.reshape(kv, [-1, length, 2, *self._shape]), axis=2)
+        weights = tf.reduce_sum(q * k, -1) * self._shape[1] ** -0.5  # [batch, length, heads]
+        weights = tf.nn.softmax(weights + hidden[:, :, None], axis=1)
+        return tf.reshape(tf.reduce_sum(weights[..., None] * v, 1), [-1, dim])
+
+    def _all(self, y: Tensor, hidden: Tensor) -> Tensor:
+        """What every position attends to, `[batch, length, dim]`."""
+        length, dim = y.shape[1:]
+        qkv = tf.matmul(tf.reshape(y, [-1, dim]), tf.convert_to_tensor(self._qkv))
+        qkv = tf.reshape(qkv, [-1, length, 3, *self._shape])
+        q, k, v = tf.unstack(tf.transpose(qkv, [2, 0, 3, 1, 4]))
+        weights = tf.matmul(q, k, transpose_b=True) * self._shape[1] ** -0.5
+        weights = tf.nn.softmax(weights + hidden[:, None, None, :])
+        mixed = tf.transpose(tf.matmul(weights, v), [0, 2, 1, 3])
+        return tf.reshape(mixed, [-1, length, dim])
 
 
 class UserTower(tf.keras.layers.Layer):
@@ -65,8 +115,8 @@ class UserTower(tf.keras.layers.Layer):
         config: shape of the tower.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
+    def __init__(self, config: ModelConfig, dtype: Any = None) -> None:
+        super().__init__(dtype=dtype)
         seed = 1_000 * (config.seed + 1)
         self._config = config
         self._features = len(config.stream_features)
@@ -82,50 +132,51 @@ class UserTower(tf.keras.layers.Layer):
         )
         layers = config.attention_layers if config.sequence == "transformer" else 0
         self._layers = [
-            Encoder(config.dim, config.attention_heads, seed + 10 * i + 2) for i in range(layers)
+            Encoder(config.dim, config.attention_heads, seed + 10 * i + 2, dtype)
+            for i in range(layers)
         ]
-        self._fade = tf.constant([0.8**k for k in range(config.history - 1, -1, -1)])
-        self._norm = tf.keras.layers.LayerNormalization(epsilon=1e-5)
-        self._mix = _dense(2 * config.dim, seed + 500, activation="relu")
-        self._u = _dense(config.dim, seed + 501)
-        self._w = tf.keras.layers.Dense(self._features, kernel_initializer="zeros")
+        fade = np.array([0.8**k for k in range(config.history - 1, -1, -1)], np.float32)
+        fade[-1] += 1.0
+        self._fade = fade[:, None]
+        self._norm = Norm(dtype=dtype)
+        self._mix = _dense(2 * config.dim, seed + 500, activation="relu", dtype=dtype)
+        self._u = _dense(config.dim, seed + 501, dtype=dtype)
+        self._w = tf.keras.layers.Dense(self._features, kernel_initializer="zeros", dtype=dtype)
 
     def call(self, inputs: dict[str, Tensor]) -> Tensor:
         """Combine what is known of a user at a moment.
 
         Args:
             inputs: user `[b, dim]` id vectors; past `[b, l, dim]` vectors of past
-                items, newest last; types, ages `[b, l]` int32, 0 where there is
-                no event; attributes, context `[b, dim]`; clock `[b, c]`.
+                items, newest last, zeros where there is none; types, ages `[b, l]`
+                int32, 0 where there is no event; attributes, context `[b, dim]`;
+                clock `[b, c]`.
         """
-        mask = tf.cast(inputs["types"] > 0, tf.float32)
-        past = inputs["past"]
+        past, types = inputs["past"], inputs["types"]
+        mask = tf.cast(types > 0, past.dtype)
         count = tf.maximum(tf.reduce_sum(mask, 1, keepdims=True), 1.0)
-        mean = tf.reduce_sum(past * mask[..., None], 1) / count
-        parts = [
-            inputs["user"],
-            inputs["attributes"],
-            inputs["context"],
-            inputs["clock"],
-            past[:, -1],
-            mean,
-        ]
+        parts = [inputs[name] for name in ("user", "attributes", "context", "clock")]
+        if self._config.sequence != "none":
+            parts += [past[:, -1], tf.reduce_sum(past, 1) / count]
         if self._layers:
-            x = (
-                past
-                + tf.gather(self._types, inputs["types"])
-                + tf.gather(self._ages, inputs["ages"])
-            )
+            x = past + self._marks(types, inputs["ages"], past.dtype)
             for layer in self._layers:
-                x = layer(x, mask)
-            parts.append(self._norm(x[:, -1]) * mask[:, -1:])
-        if self._config.sequence == "none":
-            parts = parts[:4]
+                x = layer(x, mask, newest=layer is self._layers[-1])
+            parts.append(self._norm(x) * mask[:, -1:])
         hidden = self._mix(tf.concat(parts, 1))
         u = self._u(hidden)
         if self._config.sequence != "none":
-            u += past[:, -1] + tf.reduce_sum(past * (mask * self._fade)[..., None], 1)
+            u += tf.reduce_sum(past * tf.cast(self._fade, past.dtype), 1)
         return tf.concat([u, tf.ones_like(u[:, :1]), self._w(hidden)], 1)
+
+    def _marks(self, types: Tensor, ages: Tensor, dtype: Any) -> Tensor:
+        """Vectors of type and age, `[b, l, dim]`: as a product, whose gradient needs no scatter."""
+        marks = tf.concat(
+            [tf.one_hot(types, _TYPES, dtype=dtype), tf.one_hot(ages, AGE_BUCKETS, dtype=dtype)], -1
+        )
+        table = tf.concat([self._types, self._ages], 0)
+        flat = tf.matmul(tf.reshape(marks, [-1, marks.shape[-1]]), table)
+        return tf.reshape(flat, [-1, self._config.history, self._config.dim])
 
 
 class ItemBias(tf.keras.layers.Layer):
@@ -153,13 +204,16 @@ class ItemBias(tf.keras.layers.Layer):
         return tf.matmul(features, self._linear) + self._down(self._up(features))
 
 
-def content_vector(words: Tensor, owner: Tensor, scale: Tensor, n: Tensor) -> Tensor:
-    """Weighted sum of each item's word vectors, `[n, dim]`.
+def bag(rows: Tensor, place: Tensor, owner: Tensor, scale: Tensor) -> Tensor:
+    """Scaled sums of each owner's rows, `[n, dim]`; of an owner without any, zeros.
 
     Args:
-        words: `[t, dim]` vectors of all words, item after item.
-        owner: `[t]` int32 item of each, ascending.
-        scale: `[t]` weight of each: 1 over the root of the item's number of words.
-        n: items; those without words get zeros.
+        rows: `[u, dim]` vectors.
+        place: `[t]` int32: which of them.
+        owner: `[t]` int32, ascending.
+        scale: `[n]`.
     """
-    return tf.math.unsorted_segment_sum(words * scale[:, None], owner, n)
+    sums = tf.raw_ops.SparseSegmentSumWithNumSegments(
+        data=rows, indices=place, segment_ids=owner, num_segments=tf.size(scale)
+    )
+    return sums * scale[:, None]

@@ -83,6 +83,7 @@ class Trainer:
             rows: schema `FEATURES`, in canonical order.
             predictions: whether to return what was predicted.
         """
+        before = self.state.now
         step = self._preparer.prepare(self.state, number, rows)
         self._grow()
         figures: dict[str, Any] = {"rows": len(step.batch)}
@@ -94,7 +95,7 @@ class Trainer:
         self._refresh(moved)
         self._remember(step)
         self.number = number
-        gone = self._expire()
+        gone = self._expire(before)
         return StepResult(figures | losses, predicted, self._delta(step, gone), evaluation)
 
     def _learn(self, step: Prepared) -> tuple[dict[str, Any], Ints]:
@@ -174,16 +175,22 @@ class Trainer:
 
     # Memory ---------------------------------------------------------------
 
-    def _expire(self) -> tuple[list[str], list[str]]:
+    def _expire(self, before: int) -> tuple[list[str], list[str]]:
         """Free the rows of ids that are silent for too long, or when room runs out.
+
+        To look for silent ones costs what exists: it is done once an hour of event time.
+
+        Args:
+            before: newest event time before this micro-batch, epoch ms.
 
         Returns:
             the users and the items that are gone.
         """
         state, days = self.state, self.config.expiry_days
+        looked = days and state.now // _HOUR_MS > before // _HOUR_MS
         gone = []
         for ids in (state.user_ids, state.item_ids):
-            silent = ids.expire(state.now - days * _DAY_MS) if days else []
+            silent = ids.expire(state.now - days * _DAY_MS) if looked else []
             gone.append(silent + ids.make_room())
         users, items = (np.array([row for _, row in pairs], np.int32) for pairs in gone)
         state.reset(users, items)
@@ -196,8 +203,7 @@ class Trainer:
 
     def _delta(self, step: Prepared, gone: tuple[list[str], list[str]]) -> pa.RecordBatch:
         state = self.state
-        items = np.unique(np.concatenate([step.items[step.items > 0], self._due()]))
-        state.published_at[items] = state.now
+        items = self._published(np.unique(step.items[step.items > 0]))
         live = [
             self._part("user", np.unique(step.users[step.users > 0])),
             self._part("item", items),
@@ -216,21 +222,16 @@ class Trainer:
         vectors = self.user_vectors if entity == "user" else self.item_vectors
         return entity, names, vectors(held, self.state.now), self.state.now
 
-    def _due(self) -> Ints:
-        """Items whose published counts have faded too far to stand beside fresh ones.
-
-        An untouched item's counts decay; it is published anew when the time since that
-        was last done reaches half the time since its last event. So an item costs a
-        few rows after each event, whatever the number of micro-batches.
-        """
-        state, half_lives = self.state, self.config.half_lives_h
-        quiet = state.now - state.stream.last
-        wait = np.maximum(quiet // 2, int(half_lives[0] * _HOUR_MS / 2))
-        due = state.known & (state.stream.last > _NEVER)
-        due &= (quiet < 4 * half_lives[-1] * _HOUR_MS) & (state.now - state.published_at >= wait)
-        rows = np.flatnonzero(due)
-        oldest = np.lexsort((rows, state.published_at[rows]))[: self.config.delta_limit]
-        return rows[oldest]
+    def _published(self, touched: Ints) -> Ints:
+        """Item rows that the delta holds, ascending: those touched, and those that have faded."""
+        state, last, published = self.state, self.state.stream.last, self.state.published_at
+        touched = touched[state.item_ids.last_seen[touched] > _NEVER]  # recycled in this very step
+        published[touched] = state.now
+        due = state.fading.take(state.now, last, published, self.config.delta_limit)
+        items = np.union1d(touched, due)
+        published[items] = state.now
+        state.fading.note(items, last[items], published[items])
+        return items
 
     def snapshot(self, version: int) -> pa.Table:
         """`EMBEDDINGS` of all known users and items as of the newest event."""

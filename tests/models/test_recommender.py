@@ -9,7 +9,8 @@ from models.runtime import tensorflow
 tf = tensorflow()
 
 from models.optimizers import Adam, Table  # noqa: E402
-from models.recommender import Recommender, _zeros, retrieval_loss  # noqa: E402
+from models.recommender import Recommender, retrieval_loss  # noqa: E402
+from models.serving import HEADS  # noqa: E402
 
 SMALL = ModelConfig(
     dim=8,
@@ -29,31 +30,49 @@ def model():
     return Recommender(SMALL, users=16, items=32, stats=10)
 
 
-def inputs(seed: int = 0) -> dict:
-    """A step on rows 1..4 and negatives 11..16, everything finite."""
+def inputs(seed: int = 0, rows: int = 4, negatives: int = 6) -> dict:
+    """A step on users 1..rows, their items the same, and negatives 11.. ; everything finite."""
     rng = np.random.default_rng(seed)
-    given = tf.nest.map_structure(
-        lambda value: value.numpy(), _zeros(Recommender._signature(Fake(), 4, 6))
-    )
-    given["users"]["ints"][:, 0] = np.arange(1, 5)
-    given["users"]["ints"][:, 1:5] = rng.integers(1, 32, (4, 4))
-    given["users"]["ints"][:, 5:9] = 2
-    given["items"]["rows"][:] = [1, 2, 3, 4, *range(11, 17)]
-    given["items"]["words"] = np.array([[5, 6, 7], [0, 0, 4]], np.int32)
-    given["items"]["scale"] = np.array([0.7, 0.7, 1.0], np.float32)
-    given["features"][:] = rng.normal(size=(10, WIDTH))
-    given["weights"][:3, 0] = 1.0
-    given["weights"][3, 1] = 0.5
-    given["present"][:, 1] = 1.0
-    given["targets"][:, 1] = [1, 0, 1, 1]
-    return given
+    n, heads = rows + negatives, len(HEADS)
+    present = np.zeros((rows, heads), np.float32)
+    present[:, 1] = 1.0
+    targets = np.zeros((rows, heads), np.float32)
+    targets[:, 1] = rng.integers(0, 2, rows)
+    weights = np.zeros((rows, 2), np.float32)
+    weights[: rows - 1, 0], weights[rows - 1, 1] = 1.0, 0.5
+    scale = np.ones(n, np.float32)
+    scale[0] = 0.7
+    return {
+        "users": users(rng, rows),
+        "items": {
+            "rows": np.array([*range(1, rows + 1), *range(11, 11 + negatives)], np.int32),
+            "words": np.array([[5, 6, 7], [0, 0, 4]], np.int32),
+            "scale": scale,
+        },
+        "features": rng.normal(size=(n, WIDTH)).astype(np.float32),
+        "correction": np.zeros(negatives, np.float32),
+        "masked": np.zeros((rows, negatives), bool),
+        "weights": weights,
+        "stats": np.zeros((rows, 20), np.float32),
+        "targets": targets,
+        "present": present,
+        "base": np.zeros(heads, np.float32),
+    }
 
 
-class Fake:
-    """As much of a Recommender as its signature needs."""
-
-    config = SMALL
-    _stats = 10
+def users(rng: np.random.Generator, rows: int) -> dict:
+    """Users with a full history and one attribute each."""
+    attributes = np.zeros((rows, 3), np.int32)
+    attributes[:, 0] = rng.integers(1, 64, rows)
+    return {
+        "rows": np.arange(1, rows + 1, dtype=np.int32),
+        "past": rng.integers(1, 32, (rows, 4)).astype(np.int32),
+        "types": np.full((rows, 4), 2, np.int32),
+        "ages": np.zeros((rows, 4), np.int32),
+        "attributes": attributes,
+        "context": np.zeros((rows, 2), np.int32),
+        "clock": np.zeros((rows, 3), np.float32),
+    }
 
 
 def weights(model: Recommender) -> dict[str, np.ndarray]:
@@ -121,11 +140,7 @@ def test_with_nothing_to_compete_with_there_is_no_loss():
 
 def test_adagrad_on_the_rows_touched():
     table = Table(4, 2, rate=0.1, accumulator=0.01, name="t")
-    gradient = tf.IndexedSlices(
-        tf.constant([[3.0, 0.0], [1.0, 2.0], [9.0, 9.0]]), tf.constant([2, 2, 0]), [4, 2]
-    )
-    table.apply(gradient)
-    # Repeats are summed first: (4, 2). Row 0 never moves.
+    table.apply(tf.constant([2]), tf.constant([[4.0, 2.0]]))
     expected = [-0.1 * 4 / np.sqrt(0.01 + 16), -0.1 * 2 / np.sqrt(0.01 + 4)]
     assert table.weights.numpy()[2] == pytest.approx(expected, rel=1e-5)
     assert not table.weights.numpy()[[0, 1, 3]].any()
@@ -201,7 +216,17 @@ def test_tables_grow_without_a_new_trace(model):
     assert model.tables["item"].weights.numpy()[63].any()
     assert model._train[SMALL.step_rows].experimental_get_tracing_count() == 1
     model.items(dict(given["items"]))
-    assert model._items.experimental_get_tracing_count() == 1
+    model.users(given["users"])
+    before = model.traces()
+    for rows in (1, 3):
+        given["items"] = {
+            "rows": np.ones(rows, np.int32),
+            "words": np.ones((2, 0), np.int32),
+            "scale": np.ones(rows, np.float32),
+        }
+        model.items(given["items"])
+        model.users(users(np.random.default_rng(0), rows))
+    assert model.traces() == before
 
 
 def test_scores_that_are_not_finite_rank_last(model):
@@ -230,8 +255,8 @@ def test_the_order_of_a_history_matters_to_the_transformer():
     made = Recommender(SMALL, users=16, items=32, stats=10)
     for seed in range(5):
         made.train(inputs(seed))
-    given = inputs()["users"]
-    one = made._users(given).numpy()
-    given["ints"][:, 1:3] = given["ints"][:, 2:0:-1]  # not the newest
-    given["ints"][:, 9:11] = [3, 5]  # and told apart by age
-    assert np.abs(made._users(given).numpy() - one).max() > 1e-5
+    given = users(np.random.default_rng(0), 4)
+    one = made.users(given)
+    given["past"][:, :2] = given["past"][:, 1::-1]  # not the newest
+    given["ages"][:, :2] = [3, 5]  # and told apart by age
+    assert np.abs(made.users(given) - one).max() > 1e-5

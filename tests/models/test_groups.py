@@ -1,0 +1,95 @@
+"""Rows of a step, sorted once: sums and their gradients against plain loops."""
+
+import numpy as np
+import pytest
+
+from models.groups import grouped, row_numbers
+from models.runtime import tensorflow
+
+tf = tensorflow()
+
+from models.config import ModelConfig  # noqa: E402
+from models.recommender import Recommender  # noqa: E402
+from models.towers import bag  # noqa: E402
+
+CONFIG = ModelConfig(
+    dim=4,
+    attention_heads=1,
+    history=2,
+    step_rows=3,
+    wide_rows=0,
+    negatives=4,
+    attributes=2,
+    contexts=1,
+    text_buckets=16,
+    attribute_buckets=16,
+)
+
+
+def test_entries_by_row_the_earlier_first_and_row_0_nowhere():
+    group = grouped(np.array([7, 0, 3, 7, 3]), np.array([10, 11, 12, 13, 14]))
+    assert group.unique.tolist() == [3, 7]
+    assert group.owner.tolist() == [12, 14, 10, 13]
+    assert group.segment.tolist() == [0, 0, 1, 1]
+    assert group.place[[0, 2, 3, 4]].tolist() == [1, 0, 1, 0]
+    nothing = grouped(np.zeros(3, np.int32))
+    assert len(nothing.unique) == len(nothing.owner) == 0
+
+
+def test_a_bag_is_a_scaled_sum():
+    tokens = np.array([[2, 5, 0], [0, 0, 0], [5, 0, 0]])
+    rows, owner, scale = row_numbers(tokens)
+    table = np.arange(24, dtype=np.float32).reshape(6, 4)
+    group = grouped(rows, owner)
+    found = bag(tf.constant(table[group.unique]), group.place, owner, scale)
+    expected = [(table[2] + table[5]) / np.sqrt(2), np.zeros(4), table[5]]
+    assert found.numpy() == pytest.approx(np.array(expected), rel=1e-6)
+
+
+def test_gradients_go_back_to_every_row_that_was_summed():
+    """Against tf's own gradient of dense look-ups."""
+    model = Recommender(CONFIG, users=8, items=8, stats=10)
+    rng = np.random.default_rng(0)
+    rows = {"user": [1, 1, 3], "item": [2, 2, 5, 0, 1, 6, 7], "past": [[1, 2], [0, 2], [2, 2]]}
+    words, owner = np.array([3, 9, 3], np.int32), np.array([0, 0, 4], np.int32)
+    token, of = np.array([8, 8, 2], np.int32), np.array([0, 1, 5], np.int32)
+    scale, token_scale = (rng.random(n).astype(np.float32) for n in (7, 6))
+    groups = {
+        "user": grouped(np.array(rows["user"])),
+        "item": grouped(np.array(rows["item"])),
+        "history": grouped(np.array(rows["past"]).ravel()),
+        "word": grouped(words, owner),
+        "attribute": grouped(token, of),
+    }
+    given = {"scale": tf.constant(scale), "token_scale": tf.constant(token_scale)}
+    for name, group in groups.items():
+        for part in ("unique", "owner", "segment"):
+            given[f"{name}/{part}"] = tf.constant(getattr(group, part))
+    shapes = {"user": [3], "item": [7], "past": [3, 2], "attributes": [3], "context": [3]}
+    leaf = {name: rng.normal(size=(*shape, 4)).astype(np.float32) for name, shape in shapes.items()}
+    tables = {
+        name: tf.Variable(rng.normal(size=(16, 4)).astype(np.float32)) for name in model.tables
+    }
+    with tf.GradientTape() as tape:
+        content = tf.math.unsorted_segment_sum(
+            tf.gather(tables["word"], words) * scale[owner][:, None], owner, 7
+        )
+        facts = tf.math.unsorted_segment_sum(
+            tf.gather(tables["attribute"], token) * token_scale[of][:, None], of, 6
+        )
+        read = {
+            "user": tf.gather(tables["user"], rows["user"]),
+            "item": tf.gather(tables["item"], rows["item"]) + content,
+            "past": tf.gather(tables["history"], rows["past"]),
+            "attributes": facts[:3],
+            "context": facts[3:],
+        }
+        loss = tf.add_n([tf.reduce_sum(read[name] * leaf[name]) for name in leaf])
+    expected = tape.gradient(loss, tables)
+    found = model.table_gradients({name: tf.constant(v) for name, v in leaf.items()}, given)
+    for name, slices in expected.items():
+        dense = tf.convert_to_tensor(slices).numpy()
+        unique = groups[name].unique
+        assert found[name].numpy() == pytest.approx(dense[unique], rel=1e-5, abs=1e-6)
+        rest = np.setdiff1d(np.arange(1, 16), unique)
+        assert not dense[rest].any()
