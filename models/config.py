@@ -4,13 +4,37 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-__all__ = ["ModelConfig", "Section"]
+__all__ = ["DriftConfig", "ModelConfig", "Section"]
 
 
 class Section(BaseModel):
     """A table of the job file: unknown keys and bad values are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class DriftConfig(Section):
+    """`[model.drift]`: what is done when the stream turns (`models.drift`, `models.replay`)."""
+
+    detector: Literal["none", "adwin", "page_hinkley"] = Field(
+        "none", description="of river, on the mean of 1 - NDCG@20; needs the extra 'drift'"
+    )
+    rows: int = Field(
+        200, ge=1, description="predicted rows behind each value that the detector is given"
+    )
+    confidence: float = Field(
+        0.002, gt=0, lt=1, description="adwin: chance of a false alarm that is put up with"
+    )
+    threshold: float = Field(
+        0.5, gt=0, description="page_hinkley: summed rise of the loss that is an alarm"
+    )
+    batches: int = Field(10, ge=1, description="micro-batches for which a drift counts")
+    replay: float = Field(
+        1.0, ge=0, le=20, description="extra rows of the log for each row trained meanwhile"
+    )
+    limit: float = Field(
+        0.1, ge=0, le=1, description="extra rows at most this share of all rows trained so far"
+    )
 
 
 class ModelConfig(Section):
@@ -68,6 +92,13 @@ class ModelConfig(Section):
     )
     dense_rate: float = Field(2e-3, gt=0, le=1, description="Adam's rate on the dense layers")
     passes: int = Field(1, ge=1, le=20, description="times a micro-batch is gone through")
+    replay: float = Field(
+        0.0, ge=0, le=20, description="rows of the log that are trained on again, for each new one"
+    )
+    replay_batches: int = Field(
+        50, ge=1, le=100_000, description="newest micro-batches that rows are replayed from"
+    )
+    drift: DriftConfig = Field(default_factory=DriftConfig)
     confidence_power: float = Field(
         0.0, ge=0, le=1, description="a positive weighs confidence ** this; 0 = all the same"
     )
@@ -157,6 +188,10 @@ class ModelConfig(Section):
             raise ValueError("half_lives_h must be above 0 and rise; reorder them")
         if min(self.baseline_half_lives_h) <= 0 or min(self.baseline_smoothing) <= 0:
             raise ValueError("baseline_half_lives_h and baseline_smoothing must be above 0")
+        if self.drift.detector != "none" and not self.evaluate:
+            raise ValueError(
+                f"drift.detector {self.drift.detector!r} needs predictions; set evaluate = true"
+            )
         for field in ("start_half_life_h", "hot_half_life_h"):
             if getattr(self, field) not in self.half_lives_h:
                 raise ValueError(

@@ -88,6 +88,33 @@ class Preparer:
             present=present,
         )
 
+    def again(self, state: State, number: int, rows: pa.RecordBatch) -> Prepared:
+        """Look up rows of earlier micro-batches once more; nothing is admitted or counted.
+
+        Args:
+            state: as of now; counts are read from it.
+            number: seeds what is drawn for the rows.
+            rows: schema `FEATURES`.
+        """
+        batch = read_batch(rows)
+        users = state.user_ids.lookup(batch.users)[batch.user]
+        codes = state.item_ids.lookup(batch.items)
+        items, history = codes[batch.item], codes[batch.history_item]
+        targets, present = head_targets(batch)
+        return Prepared(
+            number=number,
+            batch=batch,
+            users=users,
+            items=items,
+            last=_last_item(batch, history),
+            candidates=state.known[: state.item_ids.top].copy(),
+            excluded=_excluded(state, batch, users, items, history, until=state.now + 1),
+            now=state.now,
+            inputs=self._inputs(state, batch, users, history),
+            targets=targets,
+            present=present,
+        )
+
     # Ids ------------------------------------------------------------------
 
     def _read_again(self, state: State) -> None:
@@ -221,10 +248,17 @@ def item_inputs(state: State, config: ModelConfig, rows: Ints) -> Inputs:
     }
 
 
-def _excluded(state: State, batch: Batch, users: Ints, items: Ints, history: Ints) -> Excluded:
-    """What each row's user had interacted with before its anchor, but its own item."""
+def _excluded(
+    state: State,
+    batch: Batch,
+    users: Ints,
+    items: Ints,
+    history: Ints,
+    until: int | None = None,
+) -> Excluded:
+    """What each row's user had interacted with before its anchor (or `until`), but its own item."""
     owner, item, time = state.seen.of(users)
-    earlier = time < batch.anchor[owner]
+    earlier = time < (batch.anchor[owner] if until is None else until)
     row = np.concatenate([owner[earlier], batch.history_row])
     item = np.concatenate([item[earlier], history])
     kept = (item > 0) & (item != items[row])

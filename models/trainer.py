@@ -1,6 +1,7 @@
 """One live model: test on a micro-batch, then train on it, then say what changed."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from models.predict import Evaluation, K, Scorer, evaluate, predictions, report
 from models.prepare import Prepared, Preparer, item_inputs, profile_inputs
 from models.recommender import Recommender
 from models.remember import remember
+from models.replay import Replayer
 from models.serving import HEADS, write_serving
 from models.state import State
 
@@ -38,7 +40,8 @@ class StepResult:
             these: item not known before); `recall@20`, `ndcg@20`, `mrr@20` (None without
             evaluated rows); `baselines`: the same of the popularity and the transitions arm
             that lead so far, with half-life and m; `heads`: n and loss of each, as predicted;
-            `loss`; `steps`; `skipped_steps` (loss or gradient not finite: no effect).
+            `loss`; `steps`; `skipped_steps` (loss or gradient not finite: no effect);
+            `replayed` and `drift`, where they are asked for (`models.replay`).
         predictions: `PREDICTIONS`, when they were asked for.
         delta: `EMBEDDINGS` of the users and items that changed, then tombstones.
         evaluation: the same row by row; None when nothing was predicted.
@@ -66,6 +69,8 @@ class Trainer:
         self.config = config
         self.number = 0
         self.listed = K  # items kept of each row's list, where predictions are asked for
+        self.log: Callable[[int], pa.RecordBatch] | None = None  # read where rows are replayed
+        self.replayer = Replayer(config)
         self.state = State(config)
         self._preparer = Preparer(config, items, users)
         self.model = Recommender(
@@ -91,16 +96,22 @@ class Trainer:
         if self.config.evaluate or predictions:
             evaluation, predicted = self._predict(step, keep=predictions)
             figures |= report(self.state, step, evaluation)
-        losses, moved = self._learn(step)
+        losses, moved = self._learn(step, evaluation)
         self._refresh(moved)
         self._remember(step)
         self.number = number
         gone = self._expire(before)
         return StepResult(figures | losses, predicted, self._delta(step, gone), evaluation)
 
-    def _learn(self, step: Prepared) -> tuple[dict[str, Any], Ints]:
-        """Train on the rows: what is reported, and the item rows that moved."""
-        return learn(self.config, self.model, self.state, step)
+    def _learn(self, step: Prepared, evaluation: Evaluation | None) -> tuple[dict[str, Any], Ints]:
+        """Train on the rows, and on some of the log again: a report, the item rows that moved."""
+        told, moved = learn(self.config, self.model, self.state, step)
+        losses = 1.0 - evaluation.figures()["ndcg@20"] if evaluation else np.zeros(0)
+        again = self.replayer.next(step.number, len(step.batch), losses, self.log)
+        if again.batch is not None:
+            past = self._preparer.again(self.state, again.number, again.batch)
+            moved = np.union1d(moved, learn(self.config, self.model, self.state, past)[1])
+        return told | again.figures, moved
 
     def _remember(self, step: Prepared) -> None:
         remember(self.state, step, self._preparer.attributes, self.config.overlap)
@@ -251,7 +262,7 @@ class Trainer:
         self.state.save(folder)
         weights = {name: value.numpy() for name, value in self.model.state().items()}
         np.savez(folder / "weights.npz", allow_pickle=False, **weights)
-        about = {"format": 1, "number": self.number}
+        about = {"format": 1, "number": self.number, "replay": self.replayer.state()}
         (folder / "trainer.json").write_text(json.dumps(about), encoding="utf-8")
 
     @classmethod
@@ -276,6 +287,7 @@ class Trainer:
             with np.load(folder / "weights.npz", allow_pickle=False) as stored:
                 made.model.load({name: stored[name] for name in stored.files})
             made.number = int(about["number"])
+            made.replayer.restore(about.get("replay", {}))
         except (OSError, ValueError, KeyError, pa.ArrowException) as error:
             raise StoreError(
                 f"checkpoint {folder} cannot be restored: {error}; "

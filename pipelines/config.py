@@ -22,6 +22,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from models.config import ModelConfig, Section
+from models.drift import check_extra
 from pipelines.errors import RequestError
 
 __all__ = [
@@ -224,7 +225,7 @@ def load_job(path: Path | None, overrides: dict[str, dict[str, Any]] | None = No
         if given:
             tables[section] = {**tables.get(section, {}), **given}
     try:
-        return JobConfig.model_validate(tables)
+        config = JobConfig.model_validate(tables)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -234,3 +235,5 @@ def load_job(path: Path | None, overrides: dict[str, dict[str, Any]] | None = No
         raise RequestError(
             f"{where}: {message} (got {first['input']!r}); correct the job file or the option"
         ) from None
+    check_extra(config.model.drift)
+    return config

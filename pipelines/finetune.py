@@ -23,7 +23,7 @@ from models.embeddings import Keep
 from models.lineage import Lineage, Publication, Trainer
 from models.manifest import Manifest
 from models.store import Store
-from pipelines.metrics import count, count_all, observe
+from pipelines.metrics import count_all, observe
 
 __all__ = [
     "TRAINER",
@@ -32,6 +32,7 @@ __all__ = [
     "Following",
     "Progress",
     "TrainerLoader",
+    "counts_of",
     "tell",
 ]
 
@@ -56,12 +57,21 @@ class TrainerLoader:
 
     def fresh(self) -> Trainer:
         """One that has seen nothing."""
-        return self._class()(self.config, self._catalogue("items"), self._catalogue("users"))
+        made = self._class()(self.config, self._catalogue("items"), self._catalogue("users"))
+        return self._with_log(made)
 
     def restore(self, folder: Path) -> Trainer:
         """The one that was saved to `folder`."""
         items, users = self._catalogue("items"), self._catalogue("users")
-        return self._class().restore(folder, self.config, items, users)
+        return self._with_log(self._class().restore(folder, self.config, items, users))
+
+    def _with_log(self, trainer: Any) -> Any:
+        """It may read the training log, where rows are replayed."""
+        trainer.log = self._read
+        return trainer
+
+    def _read(self, number: int) -> pa.RecordBatch:
+        return self.store.read_batch(number)[0]
 
     def _class(self) -> Any:
         module, _, name = self.trainer.partition(":")
@@ -116,6 +126,17 @@ def recall_of(manifest: Manifest) -> tuple[int, float]:
     evaluated = metrics.get("evaluated") or 0
     recall = model.get("recall@20") if isinstance(model, dict) else None
     return (int(evaluated), float(recall)) if recall is not None else (0, 0.0)
+
+
+def counts_of(manifest: Manifest) -> dict[str, int]:
+    """What a version adds to the job's counters."""
+    drift = manifest.metrics.get("drift") or {}
+    return {
+        "batches": 1,
+        "versions_refused": int(not manifest.gate.served),
+        "drifts": int(bool(drift.get("detected"))),
+        "rows_replayed": int(manifest.metrics.get("replayed") or 0),
+    }
 
 
 class Following(Protocol):
@@ -191,8 +212,7 @@ class _TrainDoFn(beam.DoFn):
         progress = Progress(start, last)
         with self._job.store.lock("writer"), closing(self._job.follow()) as following:
             for manifest in self._job.lineage(start, last).run():
-                count("batches")
-                count("versions_refused", not manifest.gate.served)
+                count_all(counts_of(manifest))
                 observe("train_ms", round(manifest.seconds * 1_000))
                 following.wake()
                 tell(following)

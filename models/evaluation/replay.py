@@ -33,6 +33,7 @@ from models.evaluation.means import RunningMeans
 from models.evaluation.slices import Activity
 from models.evaluation.tally import Cells, Tally
 from models.inputs import Batch, head_targets, read_batch
+from models.predict import Evaluation
 from models.prepare import Prepared
 from models.schema import EMBEDDINGS
 from models.store import Store
@@ -97,7 +98,8 @@ class _Student(Trainer):
 class _Stale(_Student):
     """One that learns no more, but counts."""
 
-    def _learn(self, step: Prepared) -> tuple[dict[str, Any], Any]:
+    def _learn(self, step: Prepared, evaluation: Evaluation | None) -> tuple[dict[str, Any], Any]:
+        del step, evaluation
         return {}, np.zeros(0, np.int32)
 
 
@@ -209,10 +211,15 @@ class _Run:
 
     def _made(self, kind: type[Trainer], *, evaluate: bool = True) -> Trainer:
         config = self._config.model_copy(update={"evaluate": evaluate})
-        return kind(config, self._catalogue["items"], self._catalogue["users"])
+        trainer = kind(config, self._catalogue["items"], self._catalogue["users"])
+        trainer.log = self._read
+        return trainer
+
+    def _read(self, number: int) -> pa.RecordBatch:
+        return self.request.store.read_batch(number)[0]
 
     def _contestant(self, trainer: Trainer) -> Contestant:
-        trainer.listed = self.request.k
+        trainer.listed, trainer.log = self.request.k, self._read
         ranks = Tally(self.cells, 1, self.request.k)
         return Contestant(trainer, ranks, ListTally(self._categories), HeadTally())
 
@@ -235,7 +242,7 @@ class _Run:
             former, trainer = trainer, self._made(_Student, evaluate=False)
             trainer.adopt(former)
             for place, number in enumerate(self.numbers[: self.split]):
-                trainer.step(number, self.request.store.read_batch(number)[0])
+                trainer.step(number, self._read(number))
                 self._say(f"retraining, epoch {epoch + 1}", place + 1, self.split)
         if trainer is live:  # one epoch: the same as live, in a copy of its own
             with TemporaryDirectory(prefix="rillet-") as folder:
@@ -252,7 +259,7 @@ class _Run:
 
     def _micro_batch(self, place: int) -> None:
         number = self.numbers[place]
-        rows, _ = self.request.store.read_batch(number)
+        rows = self._read(number)
         batch = read_batch(rows)
         judged = place >= self.split
         slices = self._activity.before(batch, np.flatnonzero(batch.wanted))

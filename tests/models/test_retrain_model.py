@@ -61,7 +61,7 @@ def retrain(store, **given):
 
 def test_once_through_is_the_live_model_and_training_goes_on_alike(store):
     held = store.batch_path(store.last_batch())
-    aside = held.with_suffix(".aside")
+    aside = store.root.parent / held.name
     held.rename(aside)  # comes later
     last = store.last_batch()
     twice = retrain(store, epochs=2, dry_run=True)["comparison"]["recall@20"]
