@@ -80,12 +80,12 @@ class Chaos:
         told = []
         for victim, moment in zip(victims, moments, strict=True):
             wait_for(lambda at=moment: self.versions() >= at, self.running, LIMIT_S)
-            at_s = time.monotonic() - self._began
+            at_s, old = time.monotonic() - self._began, set(self._workers())
             wait_for(lambda who=victim: self._kill(who), self.running, LIMIT_S)
             if not self.running():
                 break
             before, began = self.versions(), time.monotonic()
-            self._make_good(victim, before)
+            self._make_good(victim, before, old)
             kill = Kill(victim, at_s, before, time.monotonic() - began)
             print(kill, flush=True)
             told.append(kill)
@@ -104,12 +104,21 @@ class Chaos:
             return True
         return False
 
-    def _make_good(self, victim: str, before: int) -> None:
-        """Start again what nobody else starts, and wait until things go on."""
+    def _make_good(self, victim: str, before: int, old: set[int]) -> None:
+        """Start again what nobody else starts, and wait until things go on.
+
+        Args:
+            victim: what was killed.
+            before: versions at that time.
+            old: process ids of the workers at that time.
+        """
         if victim == "sink":  # the job goes on without it
             wait_for(lambda: self.versions() >= before + AWAY, self.running, LIMIT_S)
         if victim in PARTS_OF:
             up(self.directory, only=[PARTS_OF[victim][0]], timeout_s=LIMIT_S)
+        if victim in {"taskmanager", "worker", "trainer"}:  # what the dead had done is no recovery
+            wait_for(lambda: not old.issuperset(self._workers()), self.running, LIMIT_S)
+            before = self.versions()
         wait_for(lambda: self.versions() > before, self.running, LIMIT_S)
         wait_for(lambda: stream.served(self.sink) > before, self.running, LIMIT_S)
 
@@ -171,7 +180,7 @@ def ordeal(
     wanted = stream.finish(stream.launch(uri, calm, log=log), log, 300)
     print(f"undisturbed: {wanted['versions']} versions, {wanted['rows']} rows", flush=True)
     dice = random.Random(seed)
-    last = max(wanted["versions"] - 3 - AWAY, len(victims))
+    last = max(round(0.8 * wanted["versions"]), len(victims) + 1)
     moments = sorted(dice.sample(range(1, last), len(victims)))
     wild, log = work / "wild", work / "wild.log"
     # Small reads with pauses: there is a checkpoint every few thousand events, and time to kill.
