@@ -88,7 +88,7 @@ def features(cluster: Cluster, given: argparse.Namespace) -> dict[str, Any]:
 
 
 def _ours(cluster: Cluster, count: int) -> dict[str, Any]:
-    from pipelines.live.launch import live_options
+    from pipelines.live.options import live_args, live_options
     from pipelines.live.stages import DedupeLive, FeaturizeLive
     from pipelines.read.kafka import ReadKafka
     from pipelines.read.kafka_uri import KafkaSource
@@ -96,7 +96,7 @@ def _ours(cluster: Cluster, count: int) -> dict[str, Any]:
     log = timed(settled(1_000, random.Random(7)), count, count / 1_000)
     source = KafkaSource.parse(f"{cluster.backlog('features', log)}?until=now")
     config = JobConfig.model_validate({"features": {"window": "fixed:5m", "shards": 4}}).features
-    options = live_options(["--runner=FlinkRunner", "--parallelism=1"], source)
+    options = live_options(live_args(["--runner=FlinkRunner", "--parallelism=1"], source))
     begun, seen = time.monotonic(), Sampler(cluster)
     with beam.Pipeline(options=options) as pipeline:
         read = pipeline | ReadKafka(source=source)

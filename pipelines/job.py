@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from pipelines.dead import KeepDeadLetters
 from pipelines.dedupe import FindRepeats
 from pipelines.failures import explain
 from pipelines.finetune import TRAINER, FineTune, FineTuneModel
+from pipelines.handover import check_files
 from pipelines.metrics import counters
 from pipelines.microbatch import LogBatches, MicroBatch
 from pipelines.options import TrainerOptions, is_local, pipeline_options
@@ -104,6 +105,12 @@ def run_job(request: RunRequest) -> dict[str, Any]:
             the store is as it was.
         JobError: the job failed; what it had committed stays.
     """
+    if not is_local(request.beam_args):  # a worker starts elsewhere: paths have to be whole
+        request = replace(
+            request,
+            store=request.store.absolute(),
+            predictions=request.predictions and request.predictions.absolute(),
+        )
     try:
         if is_stream(request.events, local=is_local(request.beam_args)):
             from pipelines.live.launch import run_live
@@ -127,6 +134,7 @@ def _run(request: RunRequest) -> dict[str, Any]:
     with ledger.held(store, request.config):
         ledger.put_catalogue(store, "items", items)
         ledger.put_catalogue(store, "users", users)
+        check_files(store)
         start = store.last_state()
         durable.remove(ledger.pending_path(store))
         ledger.shuffle_path(store).mkdir(parents=True)

@@ -18,7 +18,7 @@ from pipelines.config import WindowSpec
 from pipelines.hashing import Hashes, hash_strings
 from pipelines.live.journal import Entry
 from pipelines.live.ticks import Grid, by_tick, first_end
-from pipelines.past import last_end
+from pipelines.past import BEGINNING, last_end
 from pipelines.pieces import join
 from pipelines.prints import PRINTS, drop, losers, prints
 
@@ -46,15 +46,22 @@ class Waiting:
         horizon_ms: how long an id is remembered, in event time.
         lateness_ms: how long after its window's end an event is still taken.
         frontier: newest tick that has fired; epoch milliseconds.
+        before: what had been told before this stream began; epoch milliseconds.
     """
 
     window: WindowSpec
     horizon_ms: int
     lateness_ms: int
     frontier: int = 0
+    before: int = BEGINNING
     _events: dict[int, list[bytes]] = field(default_factory=dict)
     _seen: dict[int, int] = field(default_factory=dict)
     _chunks: deque[tuple[int, Hashes, Ints]] = field(default_factory=deque)
+
+    def begin(self, before: int, ids: Hashes, times: Ints) -> None:
+        """Windows up to `before` (ms) were told by runs on files, which saw these ids last at."""
+        self.before = before
+        self._add(ids, times)
 
     def wait(self, events: pa.RecordBatch) -> tuple[list[int], list[Entry]]:
         """Take in events; the ticks to wake up at, what to record."""
@@ -75,13 +82,14 @@ class Waiting:
         batches = [decode(data) for number in due for data in self._events.pop(number)]
         events = join(batches)
         ends = last_end(as_int64(events.column("event_time")), self.window)
-        hopeless = ends + self.lateness_ms < self.frontier
+        told = max(self.frontier, self.before)
+        hopeless = ends + self.lateness_ms < told
         too_late = events.filter(pa.array(hopeless))
         if hopeless.any():
             events = events.filter(pa.array(~hopeless))
         unique = self._unique(events)
         times = as_int64(unique.column("event_time"))
-        late = first_end(times, self.window) <= self.frontier
+        late = first_end(times, self.window) <= told
         self.frontier = upto
         entries = [Entry(_FRONTIER, upto.to_bytes(8, "big", signed=True))]
         entries += self._remember(unique)

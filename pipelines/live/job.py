@@ -7,6 +7,7 @@ import apache_beam as beam
 from pipelines.config import JobConfig
 from pipelines.finetune import FineTune
 from pipelines.live.cut import LiveLog
+from pipelines.live.door import Door
 from pipelines.live.letters import KeepLetters
 from pipelines.live.stages import CutLive, DedupeLive, FeaturizeLive
 from pipelines.live.train import TrainLive
@@ -23,22 +24,23 @@ Source = KafkaSource | DirectorySource
 def build(
     pipeline: beam.Pipeline, source: Source, config: JobConfig, job: FineTune, start: int
 ) -> None:
-    """Lay out the job; `start` is the last batch of the runs before."""
+    """Lay out the job; `start` is the last batch that is logged."""
     features = config.features
-    log = LiveLog(job.store, config.batch, features.history)
+    log, door = LiveLog(job.store, config.batch, features.history), Door.of(job.store)
+    state = job.store.state_path(job.store.last_state())
     hints = pipeline.options.view_as(TrainerOptions).hints()
     parsed = pipeline | "Read" >> _read(source)
-    settled = parsed.valid | "Deduplicate" >> DedupeLive(config=features)
+    settled = parsed.valid | "Deduplicate" >> DedupeLive(config=features, state=state)
     _ = (
         settled.unique
-        | "Featurize" >> FeaturizeLive(config=features)
-        | "MicroBatch" >> CutLive(log=log, window=features.window, start=start)
-        | "FineTune" >> TrainLive(job=job, resource_hints=hints)
+        | "Featurize" >> FeaturizeLive(config=features, state=state)
+        | "MicroBatch" >> CutLive(log=log, window=features.window, start=start, door=door)
+        | "FineTune" >> TrainLive(job=job, resource_hints=hints, door=door)
     )
     _ = (
         (parsed.dead, settled.dead)
         | "AllDead" >> beam.Flatten()
-        | "DeadLetters" >> KeepLetters(folder=job.store.root / "dead_letters")
+        | "DeadLetters" >> KeepLetters(folder=job.store.root / "dead_letters", door=door)
     )
 
 

@@ -15,6 +15,7 @@ from models.manifest import utc_ms
 from pipelines import arrow  # noqa: F401 - registers the coder of batches
 from pipelines.columns import as_int64
 from pipelines.dead import keep, reasons
+from pipelines.live.door import Door
 from pipelines.metrics import count
 from pipelines.schema import DEAD_LETTERS
 
@@ -62,8 +63,13 @@ def _text(time: datetime) -> str:
 class _Keep(beam.DoFn):
     """Dead letters → files, each letter once, however often it is seen."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, door: Door | None) -> None:
+        self.folder, self.door = folder, door
+
+    def setup(self) -> None:
+        """Refuse to write to a store that is not the launcher's."""
+        if self.door:
+            self.door.check()
 
     def process(self, letters: pa.RecordBatch) -> Iterator[str]:
         """Add them to the file of their stretch of the log."""
@@ -84,7 +90,8 @@ class KeepLetters(beam.PTransform):
     """Batches of DEAD_LETTERS → files in `folder`, one for a stretch of a source."""
 
     folder: Path
+    door: Door | None = None
 
     def expand(self, letters: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[str]:
         """At once: a stream has no end at which one could group them."""
-        return letters | "Write" >> beam.ParDo(_Keep(self.folder)).with_output_types(str)
+        return letters | "Write" >> beam.ParDo(_Keep(self.folder, self.door)).with_output_types(str)

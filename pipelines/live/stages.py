@@ -11,6 +11,8 @@ import uuid
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -31,8 +33,10 @@ from pipelines.config import FeatureConfig, WindowSpec
 from pipelines.hashing import hash_strings
 from pipelines.live.cut import END_OF_STREAM, Cutter, LiveLog
 from pipelines.live.dedupe import Settled, Waiting
+from pipelines.live.door import Door
 from pipelines.live.journal import Entry, Journal, Mirror, Mirrors
 from pipelines.live.letters import too_late
+from pipelines.live.seed import Seed
 from pipelines.live.ticks import Grid
 from pipelines.live.users import Users
 from pipelines.metrics import count
@@ -60,13 +64,13 @@ _mirrors: dict[str, Mirrors[Any]] = {}
 class _Shards:
     """The journals of a stage: pickled with its DoFn, shared by its copies in a process."""
 
-    fresh: Callable[[], Mirror]
+    fresh: Callable[[int], Mirror]
     stage: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def open(self, shard: Any, bag: Any, note: Any) -> Any:
         """The journal of a shard, as a context."""
         mirrors = _mirrors.setdefault(self.stage, Mirrors())
-        return Journal.opened(mirrors, shard, bag, note, self.fresh)
+        return Journal.opened(mirrors, shard, bag, note, partial(self.fresh, shard))
 
 
 class _Stage(beam.DoFn):
@@ -83,8 +87,8 @@ class _Stage(beam.DoFn):
         self.shards = _Shards(self._fresh)
 
     @abstractmethod
-    def _fresh(self) -> Any:
-        """The mirror of a shard that has seen nothing."""
+    def _fresh(self, shard: int) -> Any:
+        """The mirror of a shard that has seen nothing of the stream."""
 
     @abstractmethod
     def _tell(self, mirror: Any, tick: int) -> tuple[list[Any], list[Entry]]:
@@ -127,13 +131,12 @@ def _moment(tick: int, delay_ms: int) -> Timestamp:
 class _Dedupe(_Stage):
     """(shard of ids, events) → (shard of users, unique events), and letters of those too late."""
 
-    def __init__(self, config: FeatureConfig) -> None:
+    def __init__(self, seed: Seed) -> None:
         super().__init__()
-        self.config = config
+        self.seed = seed
 
-    def _fresh(self) -> Waiting:
-        config = self.config
-        return Waiting(config.window, config.dedupe_horizon, config.allowed_lateness)
+    def _fresh(self, shard: int) -> Waiting:
+        return self.seed.ids(shard)
 
     def _tell(self, mirror: Waiting, tick: int) -> tuple[list[Any], list[Entry]]:
         settled, entries = mirror.fire(tick)
@@ -147,7 +150,7 @@ class _Dedupe(_Stage):
             yield beam.pvalue.TaggedOutput(DEAD, too_late(settled.too_late, tick))
         if settled.unique.num_rows:
             users = hash_strings(settled.unique.column("user_id"))
-            yield from split(settled.unique, users, self.config.shards)
+            yield from split(settled.unique, users, self.seed.config.shards)
 
 
 class _Featurize(_Stage):
@@ -155,12 +158,12 @@ class _Featurize(_Stage):
 
     delay_ms = 1  # when all shards of ids have given out theirs
 
-    def __init__(self, config: FeatureConfig) -> None:
+    def __init__(self, seed: Seed) -> None:
         super().__init__()
-        self.config = config
+        self.seed = seed
 
-    def _fresh(self) -> Users:
-        return Users(self.config)
+    def _fresh(self, shard: int) -> Users:
+        return self.seed.users(shard)
 
     def _tell(self, mirror: Users, tick: int) -> tuple[list[Any], list[Entry]]:
         parts, repeats, entries = mirror.fire(tick)
@@ -183,11 +186,16 @@ class _Cut(_Stage):
 
     delay_ms = 2  # when all shards of users have given out theirs
 
-    def __init__(self, log: LiveLog, grid: Grid, start: int) -> None:
+    def __init__(self, log: LiveLog, grid: Grid, start: int, door: Door | None) -> None:
         super().__init__()
-        self.log, self.grid, self.start = log, grid, start
+        self.log, self.grid, self.start, self.door = log, grid, start, door
 
-    def _fresh(self) -> Cutter:
+    def setup(self) -> None:
+        """Refuse to log to a store that is not the launcher's."""
+        if self.door:
+            self.door.check()
+
+    def _fresh(self, shard: int) -> Cutter:
         return Cutter(self.log, self.grid, self.start)
 
     def _tell(self, mirror: Cutter, tick: int) -> tuple[list[Any], list[Entry]]:
@@ -199,17 +207,23 @@ class _Cut(_Stage):
 
 @dataclass(eq=False, kw_only=True)
 class DedupeLive(beam.PTransform):
-    """Valid events → `.unique`: (shard of users, events), and `.dead`: too late ones."""
+    """Valid events → `.unique`: (shard of users, events), and `.dead`: too late ones.
+
+    Attributes:
+        config: windows, horizon, lateness, shards.
+        state: what runs on files left (`pipelines.live.seed`).
+    """
 
     config: FeatureConfig
+    state: Path | None = None
 
     def expand(self, events: beam.PCollection[pa.RecordBatch]) -> Any:
         """By shards of the event_id."""
-        spread = beam.FlatMap(_by_id, self.config.shards)
+        spread, seed = beam.FlatMap(_by_id, self.config.shards), Seed(self.config, self.state)
         parsed = (
             events
             | "By id" >> spread.with_output_types(tuple[int, pa.RecordBatch])
-            | "Dedupe" >> beam.ParDo(_Dedupe(self.config)).with_outputs(DEAD, main=UNIQUE)
+            | "Dedupe" >> beam.ParDo(_Dedupe(seed)).with_outputs(DEAD, main=UNIQUE)
         )
         parsed[UNIQUE].element_type = beam.typehints.Tuple[int, pa.RecordBatch]
         parsed[DEAD].element_type = pa.RecordBatch
@@ -222,15 +236,21 @@ def _by_id(events: pa.RecordBatch, shards: int) -> Iterator[tuple[int, pa.Record
 
 @dataclass(eq=False, kw_only=True)
 class FeaturizeLive(beam.PTransform):
-    """(shard of users, unique events) → (0, feature rows as bytes)."""
+    """(shard of users, unique events) → (0, feature rows as bytes).
+
+    Attributes:
+        config: of the kernel.
+        state: what runs on files left (`pipelines.live.seed`).
+    """
 
     config: FeatureConfig
+    state: Path | None = None
 
     def expand(
         self, events: beam.PCollection[tuple[int, pa.RecordBatch]]
     ) -> beam.PCollection[tuple[int, bytes]]:
         """By shards of users."""
-        features = beam.ParDo(_Featurize(self.config))
+        features = beam.ParDo(_Featurize(Seed(self.config, self.state)))
         return events | "Features" >> features.with_output_types(tuple[int, bytes])
 
 
@@ -241,8 +261,9 @@ class CutLive(beam.PTransform):
     log: LiveLog
     window: WindowSpec
     start: int
+    door: Door | None = None
 
     def expand(self, rows: beam.PCollection[tuple[int, bytes]]) -> beam.PCollection[Span]:
         """One key."""
-        cut = beam.ParDo(_Cut(self.log, Grid.of_rows(self.window), self.start))
+        cut = beam.ParDo(_Cut(self.log, Grid.of_rows(self.window), self.start, self.door))
         return rows | "Cut" >> cut.with_output_types(Span)

@@ -19,6 +19,7 @@ from models.lineage import Lineage, Step, Trainer, TrainerFactory
 from models.manifest import Manifest
 from models.schema import EMBEDDINGS
 from pipelines.finetune import FineTune, Following, tell
+from pipelines.live.door import Door
 from pipelines.live.stages import Span
 from pipelines.metrics import count, observe
 
@@ -125,9 +126,14 @@ _busy = threading.Lock()
 class _Train(beam.DoFn):
     """Spans of the log → versions."""
 
-    def __init__(self, job: FineTune, clock: Callable[[], int]) -> None:
-        self.job, self.clock = job, clock
+    def __init__(self, job: FineTune, door: Door | None, clock: Callable[[], int]) -> None:
+        self.job, self.door, self.clock = job, door, clock
         self.stage = uuid.uuid4().hex
+
+    def setup(self) -> None:
+        """Refuse to train on a store that is not the launcher's."""
+        if self.door:
+            self.door.check()
 
     def process(self, element: tuple[int, Span]) -> Iterator[int]:
         """Make the versions that are due."""
@@ -169,14 +175,16 @@ class TrainLive(beam.PTransform):
         job: what training needs to know.
         resource_hints: Beam's, for a worker of its own with an accelerator; it is
             then the only process that loads the model.
+        door: checked by the worker.
     """
 
     job: FineTune
     resource_hints: dict[str, str] = field(default_factory=dict)
+    door: Door | None = None
 
     def expand(self, spans: beam.PCollection[Span]) -> beam.PCollection[int]:
         """One live model."""
-        train = beam.ParDo(_Train(self.job, _wall_clock_ms)).with_output_types(int)
+        train = beam.ParDo(_Train(self.job, self.door, _wall_clock_ms)).with_output_types(int)
         return (
             spans
             | "One" >> beam.Map(lambda span: (0, span)).with_output_types(tuple[int, Span])

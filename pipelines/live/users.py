@@ -14,6 +14,7 @@ from pipelines.live.held import Held, held_for
 from pipelines.live.journal import Entry
 from pipelines.live.ticks import Grid, by_tick
 from pipelines.memory import Memory
+from pipelines.past import BEGINNING
 from pipelines.pieces import compact, join
 from pipelines.rows import FeatureRows
 
@@ -32,10 +33,12 @@ class Users:
     Attributes:
         config: windows, history, retention, lateness.
         frontier: newest tick that has fired; epoch milliseconds.
+        before: what had been told before this stream began; epoch milliseconds.
     """
 
     config: FeatureConfig
     frontier: int = 0
+    before: int = BEGINNING
     _waiting: dict[int, list[bytes]] = field(default_factory=dict)
     _chunks: dict[int, Memory] = field(default_factory=dict)
     _where: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -46,6 +49,15 @@ class Users:
     def __post_init__(self) -> None:
         """Nothing is held yet."""
         self._held: Held = held_for(self.config)
+
+    def begin(self, before: int, revisions: dict[int, int]) -> None:
+        """Windows up to `before` (ms) were told by runs on files, some of them revised."""
+        self.before, self._revisions = before, dict(revisions)
+
+    def remember(self, memory: Memory) -> None:
+        """Know these users from runs on files."""
+        if memory.facts.num_rows:
+            self._keep(memory)
 
     def wait(self, events: pa.RecordBatch) -> tuple[list[int], list[Entry]]:
         """Take in events; the ticks to wake up at, what to record."""
@@ -67,7 +79,7 @@ class Users:
         if not (arrived.num_rows or self._held.events.num_rows):
             return [], 0, []
         told = self._held.fire(self._recall, arrived, self.frontier, upto)
-        rows = [self._revised(part) for part in told.rows if len(part)]
+        rows = [part for part in map(self._revised, told.rows) if len(part)]
         if not (rows or arrived.num_rows or told.memory.facts.num_rows):
             return [], 0, []
         self.frontier = upto
@@ -146,7 +158,10 @@ class Users:
     def _revised(self, rows: FeatureRows) -> FeatureRows:
         """Number the rows of windows that had fired; forget windows that nothing can revise."""
         ends = as_int64(rows.rows.column("window_end"))
-        late = ends <= self.frontier
+        gone = ends + self.config.allowed_lateness < self.before
+        if gone.any():  # an event may fall in a window that is gone and in one that is not
+            rows, ends = rows.take(np.flatnonzero(~gone)), ends[~gone]
+        late = ends <= max(self.frontier, self.before)
         oldest = self.frontier - self.config.allowed_lateness
         self._revisions = {end: n for end, n in self._revisions.items() if end >= oldest}
         if not late.any():

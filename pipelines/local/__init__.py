@@ -9,12 +9,14 @@ in a cache folder, data, logs and process ids in the directory that is asked for
 from pipelines.local.control import PARTS, default_directory, down, status, up
 from pipelines.local.flags import flink_address, flink_flags, flink_jar
 from pipelines.local.part import PartStatus
+from pipelines.local.rest import ask
 from pipelines.local.savepoint import Stopped, running_jobs, stop_with_savepoint
 
 __all__ = [
     "PARTS",
     "PartStatus",
     "Stopped",
+    "ask",
     "default_directory",
     "down",
     "flink_address",

@@ -124,10 +124,12 @@ class Flink:
                 f"state.checkpoints.dir: file://{folder / 'checkpoints'}",
                 f"state.savepoints.dir: file://{folder / 'savepoints'}",
                 "state.checkpoints.num-retained: 2",
-                # With checkpoints the default restarts for ever, and the job looks healthy.
-                "restart-strategy.type: fixed-delay",
-                "restart-strategy.fixed-delay.attempts: 100",
-                "restart-strategy.fixed-delay.delay: 1 s",
+                # With checkpoints the default restarts for ever, and the job looks healthy. A job
+                # of months survives any number of failures, one that cannot run ends in minutes.
+                "restart-strategy.type: failure-rate",
+                "restart-strategy.failure-rate.max-failures-per-interval: 30",
+                "restart-strategy.failure-rate.failure-rate-interval: 5 min",
+                "restart-strategy.failure-rate.delay: 1 s",
                 "heartbeat.interval: 2000",
                 "heartbeat.timeout: 10000",
                 "",

@@ -1,13 +1,10 @@
 """Stop a job on Flink with a savepoint, from which another run goes on."""
 
-import json
 import time
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
-from typing import Any
 
 from pipelines.errors import JobError, RequestError
+from pipelines.local.rest import ask
 
 __all__ = ["Stopped", "running_jobs", "stop_with_savepoint"]
 
@@ -29,7 +26,7 @@ def running_jobs(master: str) -> list[str]:
     Raises:
         RequestError: it does not answer.
     """
-    jobs = _ask(master, "/jobs")["jobs"]
+    jobs = ask(master, "/jobs")["jobs"]
     return [job["id"] for job in jobs if job["status"] in _ALIVE]
 
 
@@ -58,10 +55,10 @@ def stop_with_savepoint(
         raise RequestError(
             f"no job {job} runs on the Flink at {master}; there are: {', '.join(jobs) or 'none'}"
         )
-    asked = _ask(master, f"/jobs/{job}/savepoints", {"cancel-job": not keep_running})
+    asked = ask(master, f"/jobs/{job}/savepoints", {"cancel-job": not keep_running})
     path = f"/jobs/{job}/savepoints/{asked['request-id']}"
     deadline = time.monotonic() + timeout_s
-    while (told := _ask(master, path))["status"]["id"] != "COMPLETED":
+    while (told := ask(master, path))["status"]["id"] != "COMPLETED":
         if time.monotonic() > deadline:
             raise JobError(
                 f"the savepoint of job {job} took over {timeout_s:.0f} s; allow more with "
@@ -75,20 +72,3 @@ def stop_with_savepoint(
     while not keep_running and job in running_jobs(master) and time.monotonic() < deadline:
         time.sleep(0.2)  # a run that goes on from here must find the store free
     return Stopped(job, done["location"])
-
-
-def _ask(master: str, path: str, body: Any = None) -> Any:
-    url = f"http://{master.removeprefix('http://')}{path}"
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
-    try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return json.load(answer)
-    except urllib.error.HTTPError as error:
-        said = " ".join(error.read().decode(errors="replace").split())
-        raise JobError(f"Flink at {master} refused {path}: {said[:300] or error}") from None
-    except (OSError, ValueError) as error:
-        raise RequestError(
-            f"Flink at {master} does not answer ({error}); check the address of its REST "
-            "interface (--flink HOST:PORT), or start it with: rillet local up --only flink,beam"
-        ) from None

@@ -1,20 +1,21 @@
 """The live stages' DoFns: transcripts of events, watermarks and what must come out.
 
 Beam's in-process runners do not play them exactly: one refuses a TestStream, the other
-lets the watermark pass timers that wait. So a small runner here does what Beam promises:
-timers fire in order once the watermark is there, and hold what follows until they have.
+lets the watermark pass timers that wait. So a small runner (`beam_stage`) does what Beam
+promises.
 """
 
 from collections import defaultdict
-from dataclasses import dataclass, field
 from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
 import pytest
+from beam_stage import Stage
 
 from pipelines.config import FeatureConfig, WindowSpec
 from pipelines.live import stages
+from pipelines.live.seed import Seed
 from pipelines.live.stages import _by_id, _Dedupe, _Featurize
 from pipelines.rows import FeatureRows
 from pipelines.schema import EVENTS
@@ -63,66 +64,6 @@ def told(keyed: tuple[int, bytes]) -> list[tuple[str, int, int, int]]:
     ]
 
 
-@dataclass
-class Cell:
-    """State of one key: a bag of bytes, a note, and timers by tag."""
-
-    values: list[bytes] = field(default_factory=list)
-    note: bytes | None = None
-    timers: dict[str, int] = field(default_factory=dict)
-
-    def read(self) -> list[bytes]:
-        return list(reversed(self.values))  # a bag has no order
-
-    def add(self, value: bytes) -> None:
-        self.values.append(value)
-
-    def clear(self) -> None:
-        self.values.clear()
-
-    def set(self, timestamp: Any, dynamic_timer_tag: str) -> None:
-        self.timers[dynamic_timer_tag] = timestamp.micros // 1_000
-
-
-class Note:
-    def __init__(self, cell: Cell) -> None:
-        self.cell = cell
-
-    def read(self) -> bytes | None:
-        return self.cell.note
-
-    def write(self, value: bytes) -> None:
-        self.cell.note = value
-
-
-class Stage:
-    """Runs a stateful DoFn: elements, then the timers that a watermark makes due."""
-
-    def __init__(self, do_fn: Any) -> None:
-        self.do_fn = do_fn
-        self.cells: dict[int, Cell] = defaultdict(Cell)
-
-    def take(self, element: tuple[int, Any]) -> None:
-        cell = self.cells[element[0]]
-        list(self.do_fn.process(element, cell, Note(cell), cell) or ())
-
-    def advance(self, watermark_ms: int) -> list[Any]:
-        out = []
-        while True:
-            due = [
-                (when, tag, key)
-                for key, cell in self.cells.items()
-                for tag, when in cell.timers.items()
-                if when <= watermark_ms
-            ]
-            if not due:
-                return out
-            _, tag, key = min(due)
-            cell = self.cells[key]
-            del cell.timers[tag]
-            out += list(self.do_fn.fire(key, tag, cell, Note(cell)))
-
-
 def outcome(
     transcript: list[Any],
     rows: list,
@@ -135,7 +76,7 @@ def outcome(
 
     With `forget`, every step is done by a worker that has just started.
     """
-    first, second = Stage(_Dedupe(config)), Stage(_Featurize(config))
+    first, second = Stage(_Dedupe(Seed(config))), Stage(_Featurize(Seed(config)))
     made, letters = [], []
     for step in [*transcript, END_S]:
         if forget:
@@ -349,7 +290,7 @@ def test_state_levels_off_on_a_stream_with_ever_new_users_items_and_requests(
         dedupe_horizon="100s",
         allowed_lateness="10s",
     )
-    first, second = Stage(_Dedupe(config)), Stage(_Featurize(config))
+    first, second = Stage(_Dedupe(Seed(config))), Stage(_Featurize(Seed(config)))
     weights = []
     for tick in range(1, 76):
         begin = tick * 10_000 - 10_000

@@ -1,76 +1,51 @@
 """Stopping a job with a savepoint: what is asked of Flink, and what its answers come to."""
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from flink_rest import serving
 
 from pipelines.cli.services import savepoint
 from pipelines.errors import JobError, RequestError
 from pipelines.local import Stopped, stop_with_savepoint
 
 
-class Flink(ThreadingHTTPServer):
-    """Its REST interface, as far as it is asked."""
+class Flink:
+    """What it answers, and what it was asked."""
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Answer)
+        self.address = ""
         self.jobs: dict[str, list[str]] = {}  # states, one an answer; the last one stays
         self.asked: list[tuple[str, Any]] = []
         self.pending = 1
         self.done: dict[str, Any] = {"location": "file:/savepoints/s-1"}
 
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self.server_port}"
+    def __call__(self, method: str, path: str, body: Any) -> tuple[int, Any]:
+        if path == "/jobs":
+            return 200, {"jobs": [self._job(job, states) for job, states in self.jobs.items()]}
+        if method == "GET":
+            self.pending -= 1
+            state = "COMPLETED" if self.pending < 0 else "IN_PROGRESS"
+            return 200, {"status": {"id": state}, "operation": self.done}
+        self.asked.append((path, body))
+        if self.done == {}:
+            return 400, {"errors": ["Config key [state.savepoints.dir] is not set."]}
+        return 202, {"request-id": "r1"}
 
-
-class Answer(BaseHTTPRequestHandler):
-    server: Flink
-
-    def log_message(self, *_: Any) -> None: ...
-
-    def _say(self, value: Any, status: int = 200) -> None:
-        body = json.dumps(value).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def do_GET(self) -> None:
-        flink = self.server
-        if self.path == "/jobs":
-            told = []
-            for job, states in flink.jobs.items():
-                told.append({"id": job, "status": states[0]})
-                del states[: len(states) > 1]
-            self._say({"jobs": told})
-            return
-        flink.pending -= 1
-        state = "COMPLETED" if flink.pending < 0 else "IN_PROGRESS"
-        self._say({"status": {"id": state}, "operation": flink.done})
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.asked.append((self.path, body))
-        if self.server.done == {}:
-            self._say({"errors": ["Config key [state.savepoints.dir] is not set."]}, 400)
-            return
-        self._say({"request-id": "r1"}, 202)
+    def _job(self, job: str, states: list[str]) -> dict[str, str]:
+        told = {"id": job, "status": states[0]}
+        del states[: len(states) > 1]
+        return told
 
 
 @pytest.fixture
 def flink() -> Iterator[Flink]:
-    with Flink() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
+    answers = Flink()
+    with serving(answers) as answers.address:
+        yield answers
 
 
 def test_the_one_job_is_stopped_and_waited_for(flink: Flink) -> None:
@@ -96,7 +71,7 @@ def test_a_job_may_go_on_behind_its_savepoint(flink: Flink) -> None:
     ],
 )
 def test_which_job_has_to_be_clear(flink: Flink, jobs: dict, job: str | None, words: str) -> None:
-    flink.jobs = jobs
+    flink.jobs = {name: list(states) for name, states in jobs.items()}
     with pytest.raises(RequestError, match=words):
         stop_with_savepoint(flink.address, job)
     assert flink.asked == []
