@@ -22,6 +22,8 @@ from models.store import Store
 from pipelines.config import BatchConfig
 from pipelines.microbatch import LogBatches
 from pipelines.publish import FileSink
+from pipelines.publish.base import Held, Mark
+from pipelines.publish.changes import changes
 
 ROWS = 200
 LAST = 50
@@ -160,6 +162,21 @@ def test_predictions_keep_the_numbers_of_the_batches(store, tmp_path):
     train(store, log(store, ROWS + 20), start=LAST, predictions=tmp_path / "predictions")
     batches = pq.read_table(tmp_path / "predictions")["batch"].to_pylist()
     assert sorted(set(batches)) == [51, 52, 53, 54, 55]
+
+
+def test_a_sink_gets_a_whole_copy_then_deltas_again(store):
+    def mark(version):
+        return Held(served=Mark(version, store.manifest(version).digest))
+
+    retrain(store)
+    whole = changes(store, mark(LAST))
+    assert whole.mark.version == LAST + 1
+    assert whole.whole
+    assert set(whole.rows["version"].to_pylist()) == {LAST + 1}
+    train(store, log(store, ROWS + 8), start=LAST)
+    after = changes(store, mark(LAST + 1))
+    assert after.mark.version == LAST + 3
+    assert min(after.rows["version"].to_pylist()) > LAST + 1 or after.whole
 
 
 def test_a_second_retrain_counts_on(store):
