@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import signal
 import struct
 import subprocess
 import tempfile
@@ -59,7 +60,8 @@ class Postgres:
         }
         options = [text for key, value in settings.items() for text in ("-c", f"{key}={value}")]
         command = (str(home / "bin" / "postgres"), "-D", str(data), *options)
-        return [Program("postgres", command, uid=uid)]
+        # SIGTERM would wait for the clients to leave.
+        return [Program("postgres", command, uid=uid, end=signal.SIGINT)]
 
     def ready(self, place: Place) -> bool:
         """Does it let the user `postgres` in?"""

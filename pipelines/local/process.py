@@ -26,12 +26,14 @@ class Program:
         argv: the command.
         env: added to the environment.
         uid: user to run as; None for one's own (PostgreSQL refuses root).
+        end: the signal that asks it to end.
     """
 
     name: str
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
     uid: int | None = None
+    end: signal.Signals = signal.SIGTERM
 
 
 def log_file(directory: Path, name: str) -> Path:
@@ -62,7 +64,7 @@ def start(directory: Path, program: Program) -> int:
             extra_groups=None if program.uid is None else [],
         )
     child.returncode = 0  # it outlives this process on purpose: nobody waits for it
-    _write(_pid_file(directory, program.name), child.pid)
+    _write(_pid_file(directory, program.name), child.pid, program.end)
     return child.pid
 
 
@@ -70,10 +72,12 @@ def _pid_file(directory: Path, name: str) -> Path:
     return directory / "run" / f"{name}.pid"
 
 
-def _write(path: Path, pid: int) -> None:
+def _write(path: Path, pid: int, end: signal.Signals) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".tmp")
-    draft.write_text(json.dumps({"pid": pid, "started": _started(pid)}), encoding="utf-8")
+    draft.write_text(
+        json.dumps({"pid": pid, "started": _started(pid), "end": end}), encoding="utf-8"
+    )
     draft.replace(path)
 
 
@@ -121,7 +125,8 @@ def stop(directory: Path, name: str, timeout_s: float = 20.0) -> bool:
     pid = pid_of(directory, name)
     if pid is None:
         return False
-    os.kill(pid, signal.SIGTERM)
+    note = json.loads(_pid_file(directory, name).read_text(encoding="utf-8"))
+    os.kill(pid, note.get("end", signal.SIGTERM))
     deadline = time.monotonic() + timeout_s
     while pid_of(directory, name) is not None and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -1,6 +1,7 @@
 """Local services without any of the services: processes, ports, messages."""
 
 import os
+import signal
 import socket
 import sys
 import time
@@ -215,3 +216,15 @@ def test_stopping_uses_the_polite_signal_first(tmp_path: Path) -> None:
         time.sleep(0.01)
     process.stop(tmp_path, "polite")
     assert log.read_text().split() == ["hello", "bye"]
+
+
+def test_a_program_is_ended_by_the_signal_that_it_wants(tmp_path: Path) -> None:
+    deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); print(1, flush=True)"
+    code = f"{deaf}\ntry:\n time.sleep(600)\nexcept KeyboardInterrupt:\n print(2, flush=True)"
+    argv = (sys.executable, "-c", code)
+    process.start(tmp_path, Program("picky", argv, end=signal.SIGINT))
+    log = process.log_file(tmp_path, "picky")
+    while not log.read_text():
+        time.sleep(0.01)
+    assert process.stop(tmp_path, "picky", timeout_s=60.0)
+    assert log.read_text().split() == ["1", "2"]
