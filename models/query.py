@@ -315,6 +315,7 @@ def history(served: Served, user: str, n: int = 10) -> list[dict[str, Any]]:
 def versions(store: Path | Store) -> list[dict[str, Any]]:
     """All versions, oldest first, as values that JSON can carry.
 
+    `fresh_s` is the time from the newest event to its being visible, in seconds.
     `recall@20` and `ndcg@20` are dicts of the arms that were measured: model,
     popularity, transitions; an arm without a figure is left out.
 
@@ -340,11 +341,16 @@ def versions(store: Path | Store) -> list[dict[str, Any]]:
                 "newest_event_time": manifest.newest_event_time.isoformat(),
                 "watermark": manifest.watermark.isoformat(),
                 "published_at": published.isoformat() if published else None,
+                "fresh_s": _seconds(manifest.newest_event_time, published),
                 **{name: _arms(manifest.metrics, name) for name in ("recall@20", "ndcg@20")},
                 "digest": manifest.digest,
             }
         )
     return rows
+
+
+def _seconds(begin: datetime, end: datetime | None) -> float | None:
+    return round((end - begin).total_seconds(), 3) if end else None
 
 
 def _arms(metrics: Mapping[str, Any], name: str) -> dict[str, float]:

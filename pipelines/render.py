@@ -95,6 +95,9 @@ def versions_table(rows: Sequence[dict[str, Any]]) -> RenderableType:
     for name in ("version", "rows"):
         table.add_column(name, justify="right")
     table.add_column("newest event (UTC)", no_wrap=True)
+    live = any((row["fresh_s"] or _DAY_S) < _DAY_S for row in rows)
+    if live:  # of a log from last year it says nothing
+        table.add_column("visible\nafter", justify="right", no_wrap=True)
     for measure in _MEASURES.values():
         for arm in _ARMS.values():
             table.add_column(f"{measure}\n{arm}", justify="right")
@@ -102,7 +105,9 @@ def versions_table(rows: Sequence[dict[str, Any]]) -> RenderableType:
         mark = "*" if row["current"] else " " if row["served"] else "!"
         newest = row["newest_event_time"][:16].replace("T", " ")
         figures = [_figure(row[measure].get(arm)) for measure in _MEASURES for arm in _ARMS]
-        table.add_row(*map(Text, (f"{row['version']}{mark}", str(row["rows"]), newest, *figures)))
+        fresh = [_span(row["fresh_s"])] if live else []
+        cells = (f"{row['version']}{mark}", str(row["rows"]), newest, *fresh, *figures)
+        table.add_row(*map(Text, cells))
     retrained = [
         Text(
             f"version {row['version']} was trained anew from the whole log and replaced "
@@ -117,6 +122,22 @@ def versions_table(rows: Sequence[dict[str, Any]]) -> RenderableType:
         if not row["served"]
     ]
     return Group(table, *retrained, *refused, Text(_LEGEND, style="dim"))
+
+
+_DAY_S = 86_400.0
+_SPANS = ((120, 1, "s"), (7_200, 60, "min"), (172_800, 3_600, "h"), (math.inf, 86_400, "d"))
+
+
+def _span(seconds: float | None) -> str:
+    """How long, in the unit that suits it.
+
+    >>> _span(1.96), _span(600), _span(8 * 86_400), _span(None)
+    ('2.0 s', '10 min', '8 d', '–')
+    """
+    if seconds is None:
+        return "–"
+    size, unit = next((size, unit) for end, size, unit in _SPANS if seconds < end)
+    return f"{seconds / size:.{1 if unit == 's' else 0}f} {unit}"
 
 
 def _figure(value: float | None) -> str:

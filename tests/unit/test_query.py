@@ -368,6 +368,10 @@ def test_tables_show_what_matters(store: Store) -> None:
     assert "2025-01-06 12:00" in shown
     for figure in ("0.500", "0.375", "0.250"):
         assert figure in shown
+    rows = versions(store)
+    assert [row["fresh_s"] for row in rows] == [120.0] * len(rows)
+    assert "2 min" in shown
+    assert "2 min" not in show_versions([{**row, "fresh_s": 10**8} for row in rows])
     assert show_versions([]).strip() == "no versions yet"
 
 
