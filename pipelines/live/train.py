@@ -18,10 +18,10 @@ from models.line import trained
 from models.lineage import Lineage, Step, Trainer, TrainerFactory
 from models.manifest import Manifest
 from models.schema import EMBEDDINGS
-from pipelines.finetune import FineTune, Following, tell
+from pipelines.finetune import FineTune, Following, counts_of, tell
 from pipelines.live.door import Door
 from pipelines.live.stages import Span
-from pipelines.metrics import count, observe
+from pipelines.metrics import count_all, observe
 
 __all__ = ["TrainLive"]
 
@@ -146,8 +146,7 @@ class _Train(beam.DoFn):
     def _forward(self, live: Live, span: Span) -> Iterator[int]:
         for manifest in live.forward(span):
             newest = int(manifest.newest_event_time.timestamp() * 1_000)
-            count("batches")
-            count("versions_refused", not manifest.gate.served)
+            count_all(counts_of(manifest))
             observe("train_ms", round(manifest.seconds * 1_000))
             observe("freshness_ms", max(self.clock() - newest, 0))
             live.following.wake()

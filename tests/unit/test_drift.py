@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pyarrow as pa
 import pytest
+from manifests import manifest
 
 from models import drift
 from models.config import DriftConfig, ModelConfig
@@ -13,6 +14,7 @@ from models.drift import Detector, check_extra
 from models.errors import RequestError
 from models.replay import SOURCES, Replayer
 from pipelines.config import load_job
+from pipelines.finetune import counts_of
 
 DETECTORS = ("adwin", "page_hinkley")
 TURN = 120
@@ -199,3 +201,14 @@ def test_replay_without_a_log_is_told():
     replayer.next(1, 100, np.zeros(0), None)
     with pytest.raises(ValueError, match="given no log"):
         replayer.next(2, 100, np.zeros(0), None)
+
+
+def test_a_drift_is_counted_by_the_job():
+    told = manifest(7, metrics={"replayed": 30, "drift": {"detected": True, "extra": 40}})
+    assert counts_of(told) == {
+        "batches": 1,
+        "versions_refused": 0,
+        "drifts": 1,
+        "rows_replayed": 30,
+    }
+    assert counts_of(manifest(8))["drifts"] == counts_of(manifest(8))["rows_replayed"] == 0
