@@ -124,6 +124,10 @@ def run(
     The same command again continues where it stopped, also after a crash; on
     newer events it goes on from the store, on the same events it does nothing.
     Ends with one line of JSON.
+
+    A stream is read with --events kafka://HOST:PORT/TOPIC or dir:PATH and
+    --runner=FlinkRunner: rillet local up starts a Flink here, rillet local
+    savepoint stops the job so that another run goes on with --savepoint_path.
     """
     job = _job_config(config, **given)
     beam_args = _beam_args(context)

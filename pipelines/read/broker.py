@@ -265,7 +265,7 @@ class Reader:
             numbers = _numbers(self._consumer, self.source.topic)
         except confluent_kafka.KafkaException:
             return {}
-        mine = [n for n in numbers if n % self.source.readers == self.share]
+        mine = [n for n in numbers if n % positions.readers == self.share]
         new = [n for n in mine if n not in positions.partitions]
         if new:
             _log.info("kafka: topic %s has new partitions %s", self.source.topic, new)

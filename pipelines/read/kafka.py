@@ -125,7 +125,7 @@ def _after(positions: Positions, records: Records, newest: list[int | None]) -> 
         parts[number] = parts[number].read(upto, None)
     for number, time_ms in zip(records.partitions, newest, strict=True):
         parts[number] = parts[number].read(0, time_ms)
-    return Positions(parts, positions.endless)
+    return replace(positions, partitions=parts)
 
 
 @dataclass(eq=False, kw_only=True)
@@ -146,8 +146,7 @@ class ReadKafka(beam.PTransform):
     def expand(self, pbegin: beam.pvalue.PBegin) -> beam.pvalue.DoOutputsTuple:
         """Readers → batches. Asks the broker where partitions begin and end."""
         shares = [(n, share.encode()) for n, share in enumerate(self.source.shares())]
-        source = replace(self.source, readers=len(shares))
-        read = _ReadOnDoFn(source) if self.live else _ReadToEndDoFn(source)
+        read = _ReadOnDoFn(self.source) if self.live else _ReadToEndDoFn(self.source)
         parsed = (
             pbegin
             | "Readers" >> beam.Create(shares, reshuffle=True)

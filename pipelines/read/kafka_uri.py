@@ -110,7 +110,9 @@ class KafkaSource:
         found = ask_bounds(self, _WAIT_S)
         readers = max(1, min(self.readers, len(found)))
         return [
-            Positions({n: found[n] for n in sorted(found) if n % readers == share}, self.endless)
+            Positions(
+                {n: found[n] for n in sorted(found) if n % readers == share}, self.endless, readers
+            )
             for share in range(readers)
         ]
 

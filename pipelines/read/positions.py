@@ -45,6 +45,8 @@ class Positions:
     partitions: Mapping[int, Partition]
     endless: bool = False
     """Whether partitions may still be added."""
+    readers: int = 1
+    """Among how many readers partitions are dealt out; stays as it was in a savepoint."""
 
     @property
     def done(self) -> bool:
@@ -54,19 +56,20 @@ class Positions:
     def stopped(self) -> "Positions":
         """The part that is read already: ends where it stands."""
         ended = {n: replace(part, end=part.next) for n, part in self.partitions.items()}
-        return Positions(ended)
+        return Positions(ended, readers=self.readers)
 
     def encode(self) -> bytes:
         """JSON; also what a savepoint holds."""
         parts = {n: [p.next, p.end, p.newest_ms] for n, p in sorted(self.partitions.items())}
-        return json.dumps({"partitions": parts, "endless": self.endless}).encode()
+        told = {"partitions": parts, "endless": self.endless, "readers": self.readers}
+        return json.dumps(told).encode()
 
     @classmethod
     def decode(cls, data: bytes) -> "Positions":
         """The inverse of `encode`."""
         found = json.loads(data)
         parts = {int(n): Partition(*fields) for n, fields in found["partitions"].items()}
-        return cls(parts, found["endless"])
+        return cls(parts, found["endless"], found["readers"])
 
 
 class PositionsCoder(Coder):

@@ -164,6 +164,10 @@ def test_a_partition_that_is_added_is_found_and_read_from_its_beginning(topic: C
     while not added:
         added = reader.read(positions).added
     assert added == {1: Partition(0)}
+    # One of two readers that a savepoint knows, though the job now asks for one: not its own.
+    other = Reader(source, 0, "one of two")
+    assert other.read(replace(positions, readers=2)).added == {}
+    other.close()
     positions = replace(positions, partitions={**positions.partitions, **added})
     records = reader.read(positions)
     while not records.batches:

@@ -41,12 +41,14 @@ partitions = st.builds(
 )
 
 
-@given(st.dictionaries(st.integers(0, 500), partitions), st.booleans())
-def test_positions_survive_their_coder(parts: dict[int, Partition], endless: bool) -> None:
-    positions = Positions(parts, endless)
+@given(st.dictionaries(st.integers(0, 500), partitions), st.booleans(), st.integers(1, 9))
+def test_positions_survive_their_coder(
+    parts: dict[int, Partition], endless: bool, readers: int
+) -> None:
+    positions = Positions(parts, endless, readers)
     coder = PositionsCoder()
     assert coder.decode(coder.encode(positions)) == positions
-    turned = Positions(dict(reversed(parts.items())), endless)
+    turned = Positions(dict(reversed(parts.items())), endless, readers)
     assert coder.encode(turned) == coder.encode(positions)
 
 
