@@ -70,16 +70,21 @@ def _follow(result: PipelineResult, args: Sequence[str]) -> None:
     master = watched(args)
     watch = Watch(master, value_of("job_name", args)).start() if master else None
     try:
-        _wait(result)
+        stopped = _wait(result)
     finally:
         if watch:
             watch.close()
             if watch.error:
                 raise watch.error
+    if stopped:
+        _log.info("the job was stopped on its cluster")  # with a savepoint, most likely
 
 
-def _wait(result: PipelineResult) -> None:
+def _wait(result: PipelineResult) -> bool:
     """Wait for the end of the stream, or for Ctrl-C, which stops the job.
+
+    Returns:
+        Whether somebody else stopped it.
 
     Raises:
         JobError: the job failed.
@@ -89,14 +94,14 @@ def _wait(result: PipelineResult) -> None:
     except KeyboardInterrupt:
         _log.info("stopping the job")
         result.cancel()
-        return
+        return False
     except RuntimeError as error:
         if "JobCancellationException" not in str(error):
             raise
-        _log.info("the job was stopped on its cluster")  # with a savepoint, most likely
-        return
+        return True
     if state not in {PipelineState.DONE, PipelineState.CANCELLED}:
         raise JobError(f"the job ended as {state}; see the logs of the cluster")
+    return False
 
 
 def _rows_since(store: Store, start: int) -> int:
