@@ -36,6 +36,7 @@ class Records:
         upto: partition → offset after the last one read or found to be empty.
         added: partitions that were not there before.
         full: whether more is likely to be there already.
+        lost: offsets that were deleted before they were read.
     """
 
     batches: list[pa.RecordBatch]
@@ -43,6 +44,7 @@ class Records:
     upto: Mapping[int, int]
     added: Mapping[int, Partition]
     full: bool
+    lost: int = 0
 
 
 def consumer(source: KafkaSource) -> Any:
@@ -157,10 +159,11 @@ class Reader:
             self._follow(positions)
             messages = self._consumer.consume(self.source.batch, timeout=self.source.poll_s)
             taken, upto = self._sort(positions, messages)
+            lost = sum(self._missed(n, positions.partitions[n].next, taken[n][0]) for n in taken)
             added = self._look_for_more(positions)
         batches = [self._batch(number, taken[number]) for number in sorted(taken)]
         full = len(messages) >= self.source.batch
-        return Records(batches, sorted(taken), upto, added, full)
+        return Records(batches, sorted(taken), upto, added, full, lost)
 
     def idle(self, positions: Positions) -> set[int]:
         """Partitions that are read to their end and silent; asks the broker once a second."""
@@ -221,6 +224,29 @@ class Reader:
             if positions.partitions[number].read(upto[number], None).done:
                 del self._at[number]
         return taken, upto
+
+    def _missed(self, number: int, wanted: int, first: Any) -> int:
+        """Offsets between the one that was wanted and the first that came, if Kafka deleted them.
+
+        There are other gaps, which mean nothing: transactions, compaction.
+        """
+        import confluent_kafka
+
+        if first.offset() <= wanted:
+            return 0
+        part = confluent_kafka.TopicPartition(self.source.topic, number)
+        low, _ = self._consumer.get_watermark_offsets(part, cached=True)
+        lost = max(min(low, first.offset()) - wanted, 0)
+        if lost:
+            _log.warning(
+                "kafka: %d records of %s/%d, from offset %d, were deleted before they were read; "
+                "give the topic a longer retention",
+                lost,
+                self.source.topic,
+                number,
+                wanted,
+            )
+        return lost
 
     def _heed(self, message: Any, upto: dict[int, int]) -> None:
         """An event that is no record: the end of a partition, or trouble."""

@@ -18,6 +18,7 @@ from apache_beam.io.watermark_estimators import ManualWatermarkEstimator
 from apache_beam.transforms.core import RestrictionProvider
 from apache_beam.utils.timestamp import Duration, Timestamp
 
+from pipelines.metrics import count
 from pipelines.read.broker import Reader, Records, open_reader
 from pipelines.read.emit import (
     COUNTS,
@@ -81,6 +82,8 @@ class _ReadDoFn(beam.DoFn, RestrictionProvider):
             positions = _after(positions, records, [newest_ms(part.valid) for part in parsed])
             if not tracker.try_claim(positions):
                 return
+            if records.lost:
+                count("lost", records.lost)
             behind = estimator.current_watermark() or Timestamp(0)
             for part in parsed:
                 yield from outputs(part, behind)

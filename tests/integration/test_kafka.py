@@ -7,7 +7,7 @@ from pathlib import Path
 
 import apache_beam as beam
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from pipelines.errors import SourceError
@@ -174,6 +174,33 @@ def test_a_partition_that_is_added_is_found_and_read_from_its_beginning(topic: C
         records = reader.read(positions)
     assert records.upto[1] == 1
     reader.close()
+
+
+def test_records_that_were_deleted_before_they_were_read_are_told_and_counted(
+    topic: Callable, caplog: pytest.LogCaptureFixture
+) -> None:
+    from dataclasses import replace
+
+    from pipelines.read.broker import Reader
+    from pipelines.read.positions import Partition, Positions
+
+    uri = topic(1)
+    source = replace(KafkaSource.parse(uri), poll_s=0.2)
+    produce(uri, [event(n) for n in range(10)], 0)
+    admin = AdminClient({"bootstrap.servers": source.brokers})
+    admin.delete_records([TopicPartition(source.topic, 0, 6)])
+    while source.shares()[0].partitions[0].next != 6:
+        pass
+    reader = Reader(source, 0, "test")
+    positions = Positions({0: Partition(2)}, endless=True)  # as a savepoint knew it
+    records = reader.read(positions)
+    while not records.batches:
+        records = reader.read(positions)
+    reader.close()
+    assert records.batches[0].column("position").to_pylist() == [6, 7, 8, 9]
+    assert records.lost == 4
+    (told,) = [r.getMessage() for r in caplog.records if "deleted" in r.getMessage()]
+    assert f"4 records of {source.topic}/0, from offset 2" in told
 
 
 def test_a_broker_that_is_killed_and_comes_back_is_waited_for(
