@@ -194,6 +194,28 @@ def test_a_reader_always_sees_one_whole_version(
     reader.close()
 
 
+@pytest.mark.parametrize("calls", range(1, 9))
+@pytest.mark.parametrize("place", ["redis"], indirect=True)
+def test_what_a_dead_writer_left_of_an_abandoned_version_never_shows(
+    place: Callable[[], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: int
+) -> None:
+    monkeypatch.setattr("pipelines.publish.redis._CHUNK", 1)
+    address, branches = place(), Branches(tmp_path)
+    sink = open_sink(address)
+    branches.advance({("item", "a"): [1.0, 1.0], ("item", "b"): [1.0, 1.0]})
+    ship(sink, branches)
+    branches.advance({("item", "a"): [2.0, 2.0], ("item", "c"): [2.0, 2.0], ("user", "d"): None})
+    dying = open_sink(address)
+    dies_after(dying, calls)
+    with contextlib.suppress(Killed):
+        ship(dying, branches)
+    branches.roll_back(1)
+    branches.advance({("item", "b"): [3.0, 3.0]})
+    ship(sink, branches)
+    assert read(sink) == (3, branches.seen[3])
+    sink.close()
+
+
 @pytest.mark.parametrize("place", ["redis", "postgres"], indirect=True)
 def test_what_is_gone_is_gone_for_good_after_the_next_whole_copy(
     place: Callable[[], str], tmp_path: Path
