@@ -95,7 +95,7 @@ def test_stopped_with_a_savepoint_it_goes_on_with_another_parallelism(
     name, messages = stream.topic(cluster["kafka"], 2), stream.payloads(20_000, seed=3)
     topic, flink = f"kafka://{cluster['kafka']}/{name}", "--runner=FlinkRunner"
     stream.produce(cluster["kafka"], name, messages[:10_000], 2)
-    slow, store = f"{topic}?batch=2000&stay=0&readers=2", tmp_path / "store"
+    slow, store = f"{topic}?batch=2000&stay=0&readers=2&idle=1h", tmp_path / "store"
     first = stream.launch(slow, store, flink, log=tmp_path / "first.log")
     wait_for(lambda: len(Store(store).versions()) >= 2, lambda: first.poll() is None, 200)
     stopped = stop_with_savepoint(cluster["flink"])
