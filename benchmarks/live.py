@@ -340,7 +340,7 @@ def measure(name: str, given: argparse.Namespace) -> dict[str, Any]:
     return {**told, "load_before": before["load"], "load_after": machine()["load"]}
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", nargs="*", choices=[*RUNS, []], help="all, unless some are named")
     parser.add_argument("--events", type=int, default=1_000_000)
@@ -360,11 +360,17 @@ def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     told: dict[str, Any] = {"machine": machine(), "at": datetime.now(UTC).isoformat()}
     given.out.parent.mkdir(parents=True, exist_ok=True)
+    failed = 0
     for name in given.what or RUNS:
-        told[name] = measure(name, given)
+        try:
+            told[name] = measure(name, given)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - the others are worth having
+            failed += 1
+            told[name] = {"failed": f"{type(error).__name__}: {error}"}
         show(name, told[name])
         given.out.write_text(json.dumps(told, indent=1))
     print(f"written to {given.out}")
+    return failed
 
 
 if __name__ == "__main__":
