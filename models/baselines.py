@@ -97,9 +97,9 @@ class Baselines:
             last: `[n]` the users' items before; 0 where there was none.
             excluded: what is left out of each row; all known.
         """
-        share = self.counts.at(now_ms)[: len(known)]
-        share = share / np.maximum(share[known].sum(axis=0), 1e-300)
-        ordered = np.sort(share[known], axis=0)
+        share = np.ascontiguousarray(self.counts.at(now_ms, slice(len(known))).T)
+        share /= np.maximum(share[:, known].sum(axis=1, keepdims=True), 1e-300)
+        ordered = np.sort(share[:, known], axis=1)
         most = int(np.bincount(excluded.row, minlength=1).max(initial=1))
         size = max(1, _CELLS // max(1, most * self.totals.shape[1]))
         parts = [
@@ -121,33 +121,26 @@ class Baselines:
         last: Ints,
         excluded: Excluded,
     ) -> Arms:
-        # [n, half-lives, 1 + m]: the first of the last axis is popularity alone.
+        # [half-lives, 1 + m, n]: the first of the middle axis is popularity alone.
         inverse = np.concatenate([[0.0], 1.0 / np.asarray(self.smoothing)])
         moved = self._moved(last, known)
-        own = (
-            share[true][:, :, None] + moved.of(np.arange(len(true)), true)[:, None, None] * inverse
-        )
-        greater, ties = _among_all(ordered, own)
-        for pairs, bonus, sign in (
-            (moved, np.zeros(len(moved.row)), -1),
-            (moved, moved.weight, 1),
-            (excluded, moved.of(excluded.row, excluded.item), -1),
+        bonus = moved.of(np.arange(len(true)), true)
+        own = _Own(share, inverse, true, bonus)
+        greater, ties = _among_all(ordered, own.score)
+        for row, item, more, sign in (
+            (moved.row, moved.item, np.zeros(len(moved.row)), -1),
+            (moved.row, moved.item, moved.weight, 1),
+            (excluded.row, excluded.item, moved.of(excluded.row, excluded.item), -1),
         ):
-            score = share[pairs.item][:, :, None] + bonus[:, None, None] * inverse
-            beaten = own[pairs.row]
-            greater += sign * _per_row(score > beaten, pairs.row, len(true))
-            ties += sign * _per_row(score == beaten, pairs.row, len(true))
+            above, beside = own.beaten_by(row, item, more)
+            greater += sign * above
+            ties += sign * beside
         ties = np.maximum(ties - 1, 0)  # the true item is beside itself
         return Arms(_arms_last(greater), _arms_last(ties))
 
     def _moved(self, last: Ints, known: NDArray[np.bool_]) -> "_Moved":
         """Transitions out of each row's last item, to candidates."""
-        pairs = [self.transitions.of(int(item)) for item in last]
-        if not pairs:
-            return _Moved(np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0))
-        row = np.repeat(np.arange(len(last)), [len(item) for item, _ in pairs])
-        item = np.concatenate([item for item, _ in pairs])
-        weight = np.concatenate([weight for _, weight in pairs])
+        row, item, weight = self.transitions.of_each(last)
         kept = known[item]
         return _Moved(row[kept], item[kept], weight[kept])
 
@@ -209,27 +202,57 @@ class _Moved:
         return np.where(self._keys[at] == keys, self.weight[at], 0.0)
 
 
+class _Own:
+    """Scores of the rows' true items by every arm, and what beats them.
+
+    Args:
+        share: `[half-lives, items]` shares of decayed popularity.
+        inverse: `[1 + m]` weight of a transition in each arm; 0 first.
+        true: `[n]` the true items.
+        bonus: `[n]` their transitions.
+    """
+
+    def __init__(self, share: Floats, inverse: Floats, true: Ints, bonus: Floats) -> None:
+        self._share, self._inverse, self._plain = share, inverse, bonus == 0
+        self.score = share[:, None, true] + inverse[:, None] * bonus  # [half-lives, 1 + m, n]
+
+    def beaten_by(self, row: Ints, item: Ints, bonus: Floats) -> tuple[Ints, Ints]:
+        """How many of the pairs (row, item) are above and beside the row's own, each as `score`.
+
+        Where neither has a transition, all m agree: they are compared once.
+        """
+        alike = self._plain[row] & (bonus == 0)
+        above, beside = (np.zeros(self.score.shape, np.int64) for _ in range(2))
+        rows = len(self._plain)
+        for some, inverse in ((alike, self._inverse[:1]), (~alike, self._inverse)):
+            of, at = row[some], item[some]
+            score = self._share[:, None, at] + inverse[:, None] * bonus[some]
+            own = self.score[:, : len(inverse), of]
+            above += _per_row(score > own, of, rows)
+            beside += _per_row(score == own, of, rows)
+        return above, beside
+
+
 def _among_all(ordered: Floats, own: Floats) -> tuple[Ints, Ints]:
-    """Of all candidates: those above `own` and those level with it, `[n, half-lives, 1 + m]`."""
+    """Of all candidates: those above `own` and those level with it, `[half-lives, 1 + m, n]`."""
     greater, ties = np.empty(own.shape, np.int64), np.empty(own.shape, np.int64)
-    for column in range(own.shape[1]):
-        values = np.ascontiguousarray(ordered[:, column])
-        above = np.searchsorted(values, own[:, column], side="right")
-        greater[:, column] = len(values) - above
-        ties[:, column] = above - np.searchsorted(values, own[:, column], side="left")
+    for row, values in enumerate(ordered):
+        above = np.searchsorted(values, own[row], side="right")
+        greater[row] = len(values) - above
+        ties[row] = above - np.searchsorted(values, own[row], side="left")
     return greater, ties
 
 
 def _per_row(hits: NDArray[np.bool_], row: Ints, rows: int) -> Ints:
-    """Sum of `hits` `[m, …]` over each row; `row` `[m]` ascends."""
-    out = np.zeros((rows, *hits.shape[1:]), np.int64)
-    if len(row):
-        starts = np.flatnonzero(np.diff(row, prepend=-1))
-        out[row[starts]] = np.add.reduceat(hits, starts, axis=0, dtype=np.int64)
-    return out
+    """Sums of `hits` `[…, m]` over each row, `[…, rows]`; `row` `[m]` ascends."""
+    shape: tuple[int, ...] = (*hits.shape[:-1], len(row) + 1)
+    sums: NDArray[np.int32] = np.zeros(shape, np.int32)
+    np.cumsum(hits, axis=-1, out=sums[..., 1:])
+    ends = np.searchsorted(row, np.arange(rows + 1))
+    return np.diff(sums[..., ends], axis=-1).astype(np.int64)
 
 
 def _arms_last(values: Ints) -> Ints:
-    """`[n, half-lives, 1 + m]` → `[n, arms]`, popularity first, then m by m."""
-    n, half_lives, arms = values.shape
-    return values.transpose(0, 2, 1).reshape(n, half_lives * arms)
+    """`[half-lives, 1 + m, n]` → `[n, arms]`, popularity first, then m by m."""
+    half_lives, arms, n = values.shape
+    return np.ascontiguousarray(values.transpose(2, 1, 0)).reshape(n, half_lives * arms)

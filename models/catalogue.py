@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from models.config import ModelConfig
 from models.inputs import attribute_names
 from models.schema import ITEMS, USERS
-from models.text import HashedSubwords, TextEncoder, content_tokens, hash_token
+from models.text import HashedSubwords, TextEncoder, content_tokens, hash_token, item_texts
 
 __all__ = ["Attributes", "Catalogue"]
 
@@ -32,9 +32,11 @@ class Catalogue:
         table = ITEMS.empty_table() if items is None else _distinct(items, "item_id")
         self.ids: list[str] = table["item_id"].to_pylist()
         self.row = {name: row for row, name in enumerate(self.ids)}
+        self._encoder = encoder or HashedSubwords()
+        self._texts = item_texts(table) if self._encoder.width else []
         self.words = content_tokens(
             table,
-            encoder or HashedSubwords(),
+            self._encoder,
             buckets=config.text_buckets,
             limit=config.text_tokens,
         )
@@ -58,6 +60,11 @@ class Catalogue:
         published = np.full(len(names), _FIRST, np.int64)
         words[found], published[found] = self.words[rows[found]], self.published[rows[found]]
         return words, published
+
+    def vectors(self, names: list[str]) -> NDArray[np.float32]:
+        """Fixed vectors of the items' texts, `[n, width]`; computed now, so ask once."""
+        rows = [self.row.get(name, -1) for name in names]
+        return self._encoder.vectors([self._texts[row] if row >= 0 else "" for row in rows])
 
 
 class Attributes:

@@ -63,6 +63,16 @@ class ModelConfig(Section):
     text_tokens: int = Field(
         12, ge=0, le=512, description="categories, duration and words of an item that are read"
     )
+    text_model: str | None = Field(
+        None,
+        min_length=1,
+        description="SavedModel folder or Keras file that turns strings into vectors; kept frozen",
+    )
+    text_model_sha256: str = Field(
+        "",
+        pattern="^([0-9a-f]{64})?$",
+        description="of its files; filled in, so that a store refuses another model",
+    )
     half_lives_h: tuple[float, ...] = Field(
         (0.25, 1.0, 3.0, 12.0, 48.0),
         min_length=2,

@@ -19,7 +19,8 @@ __all__ = ["COMPUTED", "compute_devices", "over_devices", "weighted_rows"]
 
 _ROWS = ("types", "ages", "clock", "weights", "stats", "targets", "present", "masked")
 _WHOLE = ("correction", "base")
-COMPUTED = (*_ROWS, "features", *_WHOLE)
+_ITEMS = ("features", "item_text")
+COMPUTED = (*_ROWS, *_ITEMS, *_WHOLE)
 """What `Recommender.gradients` reads beside the leaves."""
 
 Inputs = dict[str, Any]
@@ -87,7 +88,7 @@ def _part(
 
     part = {name: items(v) if name == "item" else v[mine] for name, v in leaves.items()}
     told = given | {name: given[name][mine] for name in _ROWS}
-    return part, told | {"features": items(given["features"])}
+    return part, told | {name: items(given[name]) for name in _ITEMS}
 
 
 def _joined(parts: tuple[dict[str, Tensor], ...]) -> dict[str, Tensor]:

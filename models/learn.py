@@ -53,11 +53,14 @@ def learn(
 
 
 def _spans(rows: int, config: ModelConfig) -> list[tuple[int, int]]:
-    """Start and padded size of each step: wide ones while they are full, then ordinary ones."""
-    wide = rows // config.wide_rows if config.wide_rows else 0
-    spans = [(i * config.wide_rows, config.wide_rows) for i in range(wide)]
-    rest = range(wide * config.wide_rows, rows, config.step_rows)
-    return spans + [(first, config.step_rows) for first in rest]
+    """Start and padded size of each step: wide ones while they are at least half full.
+
+    A wide step costs little more than an ordinary one: most of either is its negatives.
+    """
+    size = config.wide_rows
+    wide = (rows + size // 2) // size if size else 0
+    rest = range(wide * size, rows, config.step_rows)
+    return [(i * size, size) for i in range(wide)] + [(first, config.step_rows) for first in rest]
 
 
 def _hot(config: ModelConfig, state: State, step: Prepared) -> Ints:

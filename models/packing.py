@@ -60,8 +60,8 @@ def pack_step(given: Inputs) -> Inputs:
 
     Returns:
         ints `[i]` and sizes `[len(INTS)]` int32 (see `INTS`); row_floats `[b, …]`,
-        item_floats `[n, features + 1]` (features, scale), token_scale `[2·b]`,
-        correction `[k]`, base `[heads]` float32; masked `[b, k]` bool.
+        item_floats `[n, features + 1]` (features, scale), item_text `[n, width]`,
+        token_scale `[2·b]`, correction `[k]`, base `[heads]` float32; masked `[b, k]` bool.
     """
     users, items = given["users"], given["items"]
     tokens, token_owner, token_scale = user_tokens(users)
@@ -82,6 +82,7 @@ def pack_step(given: Inputs) -> Inputs:
         "sizes": np.array([len(part) for part in parts], np.int32),
         "row_floats": np.concatenate(floats, axis=1, dtype=np.float32),
         "item_floats": np.column_stack([given["features"], items["scale"]]).astype(np.float32),
+        "item_text": items["text"],
         "token_scale": token_scale,
         "correction": given["correction"],
         "masked": given["masked"],

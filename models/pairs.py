@@ -86,6 +86,26 @@ class PairCounts:
             np.concatenate([part[1] for part in parts]),
         )
 
+    def of_each(
+        self, lefts: NDArray[np.integer]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float64]]:
+        """Partners of every one of `lefts` `[n]` (may repeat).
+
+        Returns:
+            `[m]` position in `lefts`, `[m]` partner, `[m]` weight as `of` gives it; by
+            position only within each of the two arrays.
+        """
+        wide = lefts.astype(np.int64)
+        parts = []
+        for keys, kept in zip(self._keys, self._weights, strict=True):
+            first = np.searchsorted(keys, wide << 32)
+            size = np.searchsorted(keys, (wide + 1) << 32) - first
+            owner = np.repeat(np.arange(len(wide)), size)
+            at = np.repeat(first - np.cumsum(size) + size, size) + np.arange(len(owner))
+            parts.append((owner, (keys[at] & 0xFFFFFFFF).astype(np.int32), kept[at]))
+        owner, partner, weight = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return owner, partner, weight
+
     def drop(self, rows: NDArray[np.integer], *, left: bool, right: bool) -> None:
         """Forget the pairs in which one of `rows` stands on the side(s) named."""
         self._merge()

@@ -89,7 +89,9 @@ def evaluate(state: State, step: Prepared, scorer: Scorer, *, keep_top: int) -> 
         scores = _scores(step, scorer, rows[part])
         true = step.items[rows[part]]
         greater[part], ties[part] = metrics.count_above(scores, true)
-        place[part] = metrics.place(scores, true, order)
+        place[part] = greater[part] + 1
+        level = np.flatnonzero(ties[part] > 0)
+        place[part][level] = metrics.place(scores[level], true[level], order)
         if keep_top:
             top.extend(metrics.best(row, order, keep_top) for row in scores)
     held = rows[known]
@@ -104,7 +106,7 @@ def evaluate(state: State, step: Prepared, scorer: Scorer, *, keep_top: int) -> 
 def _scores(step: Prepared, scorer: Scorer, rows: Ints) -> Floats:
     """Scores `[rows, item rows]`; -inf for what is no candidate or was had already."""
     scores: Floats = scorer.score(scorer.users[rows], scorer.items)
-    scores[:, ~step.candidates] = -np.inf
+    scores[:, np.flatnonzero(~step.candidates)] = -np.inf
     excluded = _renumbered(step, rows)
     scores[excluded.row, excluded.item] = -np.inf
     return scores

@@ -14,7 +14,7 @@ from models.groups import row_numbers
 from models.inputs import Batch, head_targets, read_batch
 from models.schema import EVENT_TYPES
 from models.state import State
-from models.text import hash_token
+from models.text import TextEncoder, hash_token
 
 __all__ = ["AGE_BUCKETS", "Inputs", "Prepared", "Preparer"]
 
@@ -50,11 +50,18 @@ class Preparer:
         config: lengths and limits.
         items: an `ITEMS` table, or None.
         users: a `USERS` table, or None.
+        encoder: of the items' texts; hashed subwords where there is none.
     """
 
-    def __init__(self, config: ModelConfig, items: pa.Table | None, users: pa.Table | None) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        items: pa.Table | None,
+        users: pa.Table | None,
+        encoder: TextEncoder | None = None,
+    ) -> None:
         self._config = config
-        self._catalogue = Catalogue(items, config)
+        self._catalogue = Catalogue(items, config, encoder)
         self.attributes = Attributes(users, config)
         self._tokens: dict[str, int] = {}
 
@@ -149,6 +156,9 @@ class Preparer:
         held = rows > 0
         words, published = self._catalogue.facts(names)
         state.words[rows[held]] = words[held]
+        if state.texts.shape[1]:
+            told = [name for name, kept in zip(names, held.tolist(), strict=True) if kept]
+            state.texts[rows[held]] = self._catalogue.vectors(told)
         dated = held & (published > 0)
         state.stream.first[rows[dated]] = published[dated]
         state.fresh.extend(rows[held].tolist())
@@ -238,13 +248,18 @@ def profile_inputs(state: State, config: ModelConfig, users: Ints, now: int) -> 
 
 
 def item_inputs(state: State, config: ModelConfig, rows: Ints) -> Inputs:
-    """The item tower's inputs: table rows `[n]`, words (row, owner) `[2, t]`, their scale `[n]`."""
+    """The item tower's inputs.
+
+    Table rows `[n]`, words (row, owner) `[2, t]`, their scale `[n]`, fixed text vectors
+    `[n, width]`.
+    """
     words, owner, scale = row_numbers(state.words[rows])
     enough = state.item_ids.count[rows] >= config.item_sightings
     return {
         "rows": np.where(enough, rows, 0).astype(np.int32),
         "words": np.stack([words, owner]),
         "scale": scale,
+        "text": state.texts[rows],
     }
 
 

@@ -72,12 +72,15 @@ class Recommender(tfrs.Model):
         users: rows of the user table at first.
         items: rows of the item tables at first.
         stats: columns of running statistics per side that the heads read.
+        text_width: of the fixed vectors of items' texts, which are projected; 0 for none.
     """
 
-    def __init__(self, config: ModelConfig, *, users: int, items: int, stats: int) -> None:
+    def __init__(
+        self, config: ModelConfig, *, users: int, items: int, stats: int, text_width: int = 0
+    ) -> None:
         super().__init__()
         self.config = config
-        self._stats = stats
+        self._stats, self._text_width = stats, text_width
         rates = {"rate": config.table_rate, "accumulator": config.table_accumulator}
         sizes = {
             "user": users,
@@ -101,6 +104,10 @@ class Recommender(tfrs.Model):
         self.skip = self.add_weight(
             "skip", [2 * stats, len(HEADS)], initializer=tf.keras.initializers.Constant(self._own())
         )
+        if text_width:  # from nothing, like the item vectors
+            self.projection = self.add_weight(
+                "projection", [text_width, config.dim], initializer="zeros"
+            )
         binary = tf.keras.losses.BinaryCrossentropy(from_logits=True)
         self.tasks = [
             tfrs.tasks.Ranking(loss=binary),
@@ -127,11 +134,19 @@ class Recommender(tfrs.Model):
         self._score = _traced(_inner, [vectors, vectors])
         self._bias = _traced(self.item_bias, [features])
         self._users = _traced(self.user_vectors, [self._user_signature()])
-        self._items = _traced(self.item_vectors, [_item_signature()])
+        self._items = _traced(self.item_vectors, [self._item_signature()])
         self._gradients = _traced(self.gradients, None, jit=config.jit) if config.jit else None
         self._train = {
             rows: _traced(self.train_step, [self._step_signature(rows, config.negatives)])
             for rows in sorted({config.step_rows, config.wide_rows or config.step_rows})
+        }
+
+    def _item_signature(self) -> dict[str, Any]:
+        return {
+            "rows": tf.TensorSpec([None], tf.int32),
+            "words": tf.TensorSpec([2, None], tf.int32),
+            "scale": tf.TensorSpec([None], tf.float32),
+            "text": tf.TensorSpec([None, self._text_width], tf.float32),
         }
 
     def _user_signature(self) -> dict[str, Any]:
@@ -155,6 +170,7 @@ class Recommender(tfrs.Model):
             "sizes": tf.TensorSpec([len(INTS)], tf.int32),
             "row_floats": floats(rows, sum(self._row_widths())),
             "item_floats": floats(rows + negatives, features + 1),
+            "item_text": floats(rows + negatives, self._text_width),
             "token_scale": floats(2 * rows),
             "correction": floats(negatives),
             "masked": tf.TensorSpec([rows, negatives], tf.bool),
@@ -191,7 +207,10 @@ class Recommender(tfrs.Model):
     def score(self, users: Floats, items: Floats) -> Floats:
         """Scores `[users, items]` of served vectors; what is not finite becomes -inf."""
         scores = np.array(self._score(users, items))
-        scores[~np.isfinite(scores)] = -np.inf
+        odd = np.flatnonzero(~np.isfinite(scores.sum(axis=1)))  # cheaper than to look at each
+        if len(odd):
+            rows = scores[odd]
+            scores[odd] = np.where(np.isfinite(rows), rows, -np.inf)
         return scores
 
     def train(self, inputs: Inputs) -> tuple[float, bool]:
@@ -216,7 +235,7 @@ class Recommender(tfrs.Model):
         given["rows"] = tf.reshape(given["rows"], [rows])
         given["features"] = packed["item_floats"][:, :-1]
         given["scale"] = packed["item_floats"][:, -1]
-        names = ("token_scale", "correction", "masked", "base")
+        names = ("item_text", "token_scale", "correction", "masked", "base")
         return given | {name: packed[name] for name in names}
 
     def leaves(self, given: Inputs) -> dict[str, Tensor]:
@@ -286,7 +305,11 @@ class Recommender(tfrs.Model):
         """`[n, dim]`: v, by id and content."""
         words, owner = tf.unstack(inputs["words"])
         content = bag(self.tables["word"](words), tf.range(tf.size(words)), owner, inputs["scale"])
-        return self.tables["item"](inputs["rows"]) + content
+        return self._told(self.tables["item"](inputs["rows"]) + content, inputs["text"])
+
+    def _told(self, vectors: Tensor, text: Tensor) -> Tensor:
+        """`[n, dim]` item vectors with their projected text `[n, width]` added."""
+        return vectors + tf.matmul(text, self.projection) if self._text_width else vectors
 
     def loss_of(self, leaves: dict[str, Tensor], given: Inputs) -> Tensor:
         """Loss of a padded step: retrieval and ranking heads, float32 scalar.
@@ -306,7 +329,8 @@ class Recommender(tfrs.Model):
             | {name: given[name] for name in ("types", "ages", "clock")}
         )
         features = given["features"]
-        vectors = tf.concat([leaves["item"], self.item_bias(features), features], 1)
+        items = self._told(leaves["item"], given["item_text"])
+        vectors = tf.concat([items, self.item_bias(features), features], 1)
         rows = u.shape[0]
         v, others = tf.split(vectors, [rows, vectors.shape[0] - rows])
         wanted, disliked = tf.unstack(given["weights"], axis=1)
@@ -439,14 +463,6 @@ class Recommender(tfrs.Model):
 def _traced(function: Any, signature: list[Any] | None, *, jit: bool = False) -> Any:
     """One trace for all shapes; without AutoGraph, whose rewriting takes two thirds of a start."""
     return tf.function(function, input_signature=signature, autograph=False, jit_compile=jit)
-
-
-def _item_signature() -> dict[str, Any]:
-    return {
-        "rows": tf.TensorSpec([None], tf.int32),
-        "words": tf.TensorSpec([2, None], tf.int32),
-        "scale": tf.TensorSpec([None], tf.float32),
-    }
 
 
 def _inner(users: Tensor, items: Tensor) -> Tensor:

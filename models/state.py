@@ -82,9 +82,10 @@ class State:
 
     Args:
         config: limits.
+        text_width: of the fixed vectors of items' texts; 0 for none.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, text_width: int = 0) -> None:
         self._config = config
         self.user_ids = IdMap(limit=config.user_limit)
         self.item_ids = IdMap(limit=config.item_limit)
@@ -102,6 +103,7 @@ class State:
         self._known_count = 0
         self._follow()
         self.words = np.zeros((items, config.text_tokens), np.int32)
+        self.texts = np.zeros((items, text_width), np.float32)  # computed once an item
         self.published_at = np.full(items, _NEVER, np.int64)  # when a delta last held it
         self.vectors = np.zeros((items, config.dim), np.float32)  # v, as last computed
         self.fresh: list[int] = []  # item rows whose v was never computed; empty between steps
@@ -155,6 +157,7 @@ class State:
             self.baselines.grow(items)
             self.known = grown(self.known, items)
             self.words = grown(self.words, items)
+            self.texts = grown(self.texts, items)
             self.published_at = grown(self.published_at, items, _NEVER)
             self.vectors = grown(self.vectors, items)
 
@@ -174,6 +177,7 @@ class State:
             self._forget(items)
             self.hot.drop(items)
             self.words[items] = 0
+            self.texts[items] = 0.0
             self.vectors[items] = 0.0
             self.published_at[items] = _NEVER
 
@@ -184,6 +188,7 @@ class State:
         named = {
             "known": self.known,
             "words": self.words,
+            "texts": self.texts,
             "published_at": self.published_at,
             "vectors": self.vectors,
             "scalars": np.array(
@@ -233,6 +238,7 @@ class State:
             return {k.removeprefix(start): v for k, v in arrays.items() if k.startswith(start)}
 
         self.known, self.words = arrays["known"], arrays["words"]
+        self.texts = arrays["texts"]
         self.published_at = arrays["published_at"]
         self.vectors = arrays["vectors"]
         scalars = [int(value) for value in arrays["scalars"]]

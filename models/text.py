@@ -4,8 +4,10 @@ A `TextEncoder` gives each item a few rows of a table that is learned with the
 model, or a fixed vector from a model that exists already, or both.
 """
 
+import hashlib
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -13,7 +15,17 @@ import pyarrow as pa
 import xxhash
 from numpy.typing import NDArray
 
-__all__ = ["HashedSubwords", "TextEncoder", "content_tokens", "hash_token"]
+from models.errors import JobError, RequestError
+
+__all__ = [
+    "HashedSubwords",
+    "TextEncoder",
+    "content_tokens",
+    "fingerprint",
+    "hash_token",
+    "item_texts",
+    "text_encoder",
+]
 
 _WORD = re.compile(r"[^\W_]+")
 
@@ -71,6 +83,63 @@ class HashedSubwords:
         return np.zeros((len(texts), 0), np.float32)
 
 
+def text_encoder(path: str | None, expected: str = "") -> TextEncoder:
+    """The encoder of a job file; TensorFlow is loaded only for a model at a path.
+
+    Args:
+        path: `model.text_model`; None for `HashedSubwords`.
+        expected: the fingerprint that its files must have; "" for any.
+
+    Raises:
+        RequestError: the path holds no such model.
+        JobError: its files are others than when the job was started.
+    """
+    if path is None:
+        return HashedSubwords()
+    found = fingerprint(Path(path))
+    if expected and found != expected:
+        raise JobError(
+            f"model.text_model {path!r} has the fingerprint {found[:12]}…, the job was started "
+            f"with {expected[:12]}…: put the same files on every worker"
+        )
+    from models.textmodel import SavedText
+
+    return SavedText(Path(path))
+
+
+def fingerprint(path: Path) -> str:
+    """SHA-256 over the names and bytes of a model's files, hexadecimal.
+
+    Raises:
+        RequestError: there is nothing at `path`, or it cannot be read.
+    """
+    files = sorted(f for f in path.rglob("*") if f.is_file()) if path.is_dir() else [path]
+    digest = hashlib.sha256()
+    try:
+        for file in files:
+            name = file.relative_to(path).as_posix() if path.is_dir() else ""
+            with file.open("rb") as opened:
+                content = hashlib.file_digest(opened, "sha256").hexdigest()
+            digest.update(f"{name}\0{content}\n".encode())
+    except OSError as error:
+        raise RequestError(
+            f"model.text_model {str(path)!r} cannot be read ({error.strerror}); expected a "
+            "SavedModel folder or a .keras or .h5 file: correct the path in the job file"
+        ) from None
+    if not files:
+        raise RequestError(
+            f"model.text_model {str(path)!r} is an empty folder; expected a SavedModel folder or "
+            "a .keras or .h5 file: correct the path in the job file"
+        )
+    return digest.hexdigest()
+
+
+def item_texts(items: pa.Table) -> list[str]:
+    """Title and text of each item, joined; "" where there is neither."""
+    titles, texts = items["title"].to_pylist(), items["text"].to_pylist()
+    return [" ".join(filter(None, pair)) for pair in zip(titles, texts, strict=True)]
+
+
 def hash_token(name: str, buckets: int) -> int:
     """Row of a token in a table of `buckets` rows; 0 is kept for "none"."""
     return 1 + xxhash.xxh3_64_intdigest(name.encode()) % (buckets - 1)
@@ -84,9 +153,7 @@ def content_tokens(
     Categories come first, then duration (in octaves), then the words of title and text.
     What a catalogue does not say is simply absent.
     """
-    titles, texts = items["title"].to_pylist(), items["text"].to_pylist()
-    joined = [" ".join(filter(None, pair)) for pair in zip(titles, texts, strict=True)]
-    words = encoder.tokens(joined)
+    words = encoder.tokens(item_texts(items))
     out = np.zeros((items.num_rows, limit), np.int32)
     facts = zip(items["categories"].to_pylist(), items["duration_ms"].to_pylist(), strict=True)
     rows: dict[str, int] = {}

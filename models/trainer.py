@@ -21,6 +21,7 @@ from models.remember import remember
 from models.replay import Replayer
 from models.serving import HEADS, write_serving
 from models.state import State
+from models.text import text_encoder
 
 __all__ = ["StepResult", "Trainer"]
 
@@ -71,13 +72,15 @@ class Trainer:
         self.listed = K  # items kept of each row's list, where predictions are asked for
         self.log: Callable[[int], pa.RecordBatch] | None = None  # read where rows are replayed
         self.replayer = Replayer(config)
-        self.state = State(config)
-        self._preparer = Preparer(config, items, users)
+        encoder = text_encoder(config.text_model, config.text_model_sha256)
+        self.state = State(config, encoder.width)
+        self._preparer = Preparer(config, items, users, encoder)
         self.model = Recommender(
             config,
             users=self.state.user_ids.capacity,
             items=self.state.item_ids.capacity,
             stats=2 * len(HEADS),
+            text_width=encoder.width,
         )
 
     def step(self, number: int, rows: pa.RecordBatch, *, predictions: bool = False) -> StepResult:

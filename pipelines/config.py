@@ -23,6 +23,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from models.config import ModelConfig, Section
 from models.drift import check_extra
+from models.text import fingerprint
 from pipelines.errors import RequestError
 
 __all__ = [
@@ -236,4 +237,19 @@ def load_job(path: Path | None, overrides: dict[str, dict[str, Any]] | None = No
             f"{where}: {message} (got {first['input']!r}); correct the job file or the option"
         ) from None
     check_extra(config.model.drift)
-    return config
+    return _with_fingerprint(config)
+
+
+def _with_fingerprint(job: JobConfig) -> JobConfig:
+    """With what the files of `model.text_model` are, so that a store can refuse others."""
+    model = job.model
+    if model.text_model is None:
+        return job
+    found, named = fingerprint(Path(model.text_model)), model.text_model_sha256
+    if named and named != found:
+        raise RequestError(
+            f"model.text_model {model.text_model!r} has the fingerprint {found}, the job file "
+            f"names {named}: correct either"
+        )
+    told = model.model_copy(update={"text_model_sha256": found})
+    return job.model_copy(update={"model": told})

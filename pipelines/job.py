@@ -15,6 +15,7 @@ from models import durable
 from models.embeddings import Keep
 from models.manifest import utc_ms
 from models.store import Store
+from models.text import text_encoder
 from pipelines import ledger
 from pipelines.config import JobConfig
 from pipelines.dead import KeepDeadLetters
@@ -184,7 +185,13 @@ def shown(request: RunRequest, store: Store) -> dict[str, Any]:
 
 
 def catalogues(request: RunRequest) -> tuple[pa.Table | None, pa.Table | None]:
-    """Items and users, where the request names them."""
+    """Items and users, where the request names them.
+
+    Raises:
+        RequestError: one cannot be read, or the job file's text model cannot be used: that is
+            found out here, before anything is written. TensorFlow is loaded only for the latter.
+    """
+    text_encoder(request.config.model.text_model)
     return _read(read_items, request.items), _read(read_users, request.users)
 
 

@@ -20,10 +20,12 @@ SMALL = ModelConfig(
 )
 
 
-def test_wide_steps_while_they_are_full():
+def test_wide_steps_while_they_are_at_least_half_full():
     assert _spans(29, SMALL) == [(0, 12), (12, 12), (24, 4), (28, 4)]
     assert _spans(12, SMALL) == [(0, 12)]
-    assert _spans(11, SMALL) == [(0, 4), (4, 4), (8, 4)]
+    assert _spans(6, SMALL) == [(0, 12)]
+    assert _spans(5, SMALL) == [(0, 4), (4, 4)]
+    assert _spans(30, SMALL) == [(0, 12), (12, 12), (24, 12)]
     assert _spans(0, SMALL) == []
     assert _spans(9, SMALL.model_copy(update={"wide_rows": 0})) == [(0, 4), (4, 4), (8, 4)]
 

@@ -48,6 +48,7 @@ def inputs(seed: int = 0, rows: int = 4, negatives: int = 6) -> dict:
             "rows": np.array([*range(1, rows + 1), *range(11, 11 + negatives)], np.int32),
             "words": np.array([[5, 6, 7], [0, 0, 4]], np.int32),
             "scale": scale,
+            "text": np.zeros((n, 0), np.float32),
         },
         "features": rng.normal(size=(n, WIDTH)).astype(np.float32),
         "correction": np.zeros(negatives, np.float32),
@@ -223,6 +224,7 @@ def test_tables_grow_without_a_new_trace(model):
             "rows": np.ones(rows, np.int32),
             "words": np.ones((2, 0), np.int32),
             "scale": np.ones(rows, np.float32),
+            "text": np.zeros((rows, 0), np.float32),
         }
         model.items(given["items"])
         model.users(users(np.random.default_rng(0), rows))

@@ -1,0 +1,44 @@
+"""A text model is looked at before a run writes anything, and a store keeps to one."""
+
+import pytest
+
+from models.errors import RequestError, StoreError
+from models.store import Store
+from pipelines import ledger
+from pipelines.config import load_job
+
+
+def job(path):
+    return load_job(None, {"model": {"text_model": str(path)}})
+
+
+def test_a_bad_path_ends_the_command_before_anything_is_written(rillet, tmp_path):
+    (tmp_path / "job.toml").write_text('[model]\ntext_model = "nowhere"\n')
+    (tmp_path / "events.jsonl").write_text(
+        '{"event_id":"a","user_id":"u","item_id":"i","event_type":"click",'
+        '"event_time":"2024-01-01T00:00:00Z"}\n'
+    )
+    done = rillet("run", "--events", "events.jsonl", "--store", "s", "--config", "job.toml")
+    assert done.status == 2
+    assert "'nowhere' cannot be read" in done.stderr
+    assert "correct the path in the job file" in done.stderr
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_store_refuses_other_files_but_not_another_place(tmp_path):
+    for name, content in (("a", b"1"), ("b", b"1"), ("c", b"2")):
+        (tmp_path / name).write_bytes(content)
+    store = Store(tmp_path / "store")
+    with ledger.held(store, job(tmp_path / "a")):
+        pass
+    (store.root / "batches" / "000001.arrow").write_bytes(b"")
+    ledger.check(store, job(tmp_path / "b"))
+    with pytest.raises(StoreError, match=r"was made with model.text_model_sha256"):
+        ledger.check(store, job(tmp_path / "c"))
+
+
+def test_a_fingerprint_in_the_job_file_binds(tmp_path):
+    (tmp_path / "a").write_bytes(b"1")
+    named = {"text_model": str(tmp_path / "a"), "text_model_sha256": "0" * 64}
+    with pytest.raises(RequestError, match="correct either"):
+        load_job(None, {"model": named})
