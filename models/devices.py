@@ -15,7 +15,7 @@ from models.runtime import Tensor, tensorflow
 
 tf: Any = tensorflow()
 
-__all__ = ["COMPUTED", "compute_devices", "over_devices", "weighted_rows"]
+__all__ = ["COMPUTED", "compute_devices", "over_devices"]
 
 _ROWS = ("types", "ages", "clock", "weights", "stats", "targets", "present", "masked")
 _WHOLE = ("correction", "base")
@@ -43,11 +43,6 @@ def compute_devices(count: int) -> list[str]:
     return [device.name for device in found[:count]]
 
 
-def weighted_rows(weights: Tensor) -> Tensor:
-    """Rows that weigh anything in the retrieval loss, float32 scalar, of `[b, 2]` weights."""
-    return tf.math.count_nonzero(tf.reduce_sum(weights, 1), dtype=tf.float32)
-
-
 def over_devices(
     compute: Callable[[dict[str, Tensor], Inputs], Gradients],
     devices: list[str],
@@ -65,10 +60,6 @@ def over_devices(
     if len(devices) == 1:
         return compute(leaves, given)
     rows = given["weights"].shape[0]
-    given = given | {
-        "whole_rows": tf.constant(float(rows)),
-        "whole_wanted": weighted_rows(given["weights"]),
-    }
     results = []
     for place, device in enumerate(devices):
         with tf.device(device):

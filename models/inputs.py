@@ -59,6 +59,16 @@ class Batch:
         """`[n]`: rows with a dislike and nothing better."""
         return (self.counts[:, EVENT_TYPES.index("dislike")] > 0) & ~self.wanted
 
+    def skipped(self, brief_s: float) -> NDArray[np.bool_]:
+        """`[n]`: rows that were shown and no more, or viewed for less than `brief_s` seconds.
+
+        A view of unknown dwell is no skip, nor is one with anything stronger beside it.
+        """
+        shown = (self.counts[:, EVENT_TYPES.index("impression")] > 0) & ~self.touched
+        view = EVENT_TYPES.index("view")
+        viewed = (self.counts[:, view] > 0) & (self.strongest == view)
+        return shown | (viewed & (self.n_dwell > 0) & (self.dwell_ms < 1_000.0 * brief_s))
+
     @property
     def strongest(self) -> Ints:
         """`[n]` code of the strongest event type in the row; 0 (impression) when none."""

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.config import ModelConfig
+from models.inputs import Batch
 from models.negatives import Negatives, draw, hottest, mask
 from models.predict import head_stats
 from models.prepare import Prepared, item_inputs
@@ -28,7 +29,8 @@ def learn(
         skipped_steps; and the item rows whose vectors moved, ascending.
     """
     batch = step.batch
-    used = np.flatnonzero(batch.wanted | batch.disliked | step.present.any(axis=1))
+    weighs = _weights(config, batch).any(axis=1)
+    used = np.flatnonzero(weighs | step.present.any(axis=1))
     losses, skipped, moved = [], 0, [step.items]
     hot, known = _hot(config, state, step), state.known_rows()
     for turn in range(config.passes):
@@ -85,9 +87,6 @@ def _inputs(
     own = _pad(step.items[rows].astype(np.int32), size)
     items = np.concatenate([own, negatives.rows])
     row, item = _excluded(step, rows)
-    weight = batch.confidence[rows] ** config.confidence_power / config.overlap
-    dislike = np.full(len(rows), config.dislike_weight / config.overlap)
-    weights = np.where(np.stack([batch.wanted[rows], batch.disliked[rows]]), [weight, dislike], 0.0)
     centre = np.where(np.arange(len(HEADS)) < BINARY_HEADS, 0.0, state.user_stats.shift())
     targets = (step.targets[rows] - centre) / state.user_stats.spread()
     # A row whose id found no room has nothing to learn from.
@@ -99,12 +98,23 @@ def _inputs(
         "features": state.stream.features(step.now, items),
         "correction": negatives.correction,
         "masked": mask(negatives, row, item, size),
-        "weights": _pad((weights * held).T.astype(np.float32), size),
+        "weights": _pad((_weights(config, batch)[rows] * held[:, None]).astype(np.float32), size),
         "stats": _pad(head_stats(state, step.users[rows], step.items[rows]), size),
         "targets": _pad(np.clip(targets, -10.0, 10.0).astype(np.float32), size),
         "present": _pad((present / config.overlap).astype(np.float32), size),
         "base": (state.user_stats.shift() - centre).astype(np.float32),
     }
+
+
+def _weights(config: ModelConfig, batch: Batch) -> NDArray[np.float64]:
+    """`[n, 2]`: what each row weighs as a positive, and as a negative."""
+    skipped = (
+        batch.skipped(config.brief_dwell_s) if config.skip_weight else np.zeros(len(batch), bool)
+    )
+    wanted = batch.wanted & ~skipped
+    weight = np.where(wanted, batch.confidence**config.confidence_power, 0.0)
+    against = np.where(batch.disliked, config.dislike_weight, config.skip_weight * skipped)
+    return np.column_stack([weight, against]) / config.overlap
 
 
 def _excluded(step: Prepared, rows: Ints) -> tuple[Ints, Ints]:

@@ -100,8 +100,8 @@ class Adam(tf.Module):
         self.first = [tf.Variable(tf.zeros_like(v), trainable=False) for v in variables]
         self.second = [tf.Variable(tf.zeros_like(v), trainable=False) for v in variables]
 
-    def apply(self, gradients: Sequence[Tensor]) -> None:
-        """One step; `gradients` in the order of the variables."""
+    def apply(self, gradients: Sequence[Tensor], part: Tensor) -> None:
+        """One step, `part` (0 to 1) of its length; `gradients` in the order of the variables."""
         for variable, m, v, gradient in zip(
             self._variables, self.first, self.second, gradients, strict=True
         ):
@@ -111,7 +111,7 @@ class Adam(tf.Module):
                 v=v.handle,
                 beta1_power=self.powers[0],
                 beta2_power=self.powers[1],
-                lr=self._rate,
+                lr=self._rate * part,
                 beta1=tf.constant(0.9),
                 beta2=tf.constant(0.999),
                 epsilon=tf.constant(1e-7),

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.config import ModelConfig
-from models.devices import COMPUTED, compute_devices, over_devices, weighted_rows
+from models.devices import COMPUTED, compute_devices, over_devices
 from models.optimizers import Adam, Table
 from models.packing import INTS, ROW_FLOATS, TABLES, pack_step, pack_users
 from models.runtime import Tensor, recommenders, tensorflow
@@ -314,14 +314,13 @@ class Recommender(tfrs.Model):
     def loss_of(self, leaves: dict[str, Tensor], given: Inputs) -> Tensor:
         """Loss of a padded step: retrieval and ranking heads, float32 scalar.
 
-        The mean over its rows; of a wide step as many times that as it holds
-        ordinary ones, so that an event weighs the same in either.
+        The sum over its rows, by the rows of an ordinary step: an event weighs the same
+        in a wide step, in a full one and in one that is mostly padding.
 
         Args:
             leaves: see `leaves`; their rows may be a part of the step's.
             given: the same rows of types, ages and `ROW_FLOATS`; features `[b + k, F]`,
-                correction `[k]`, masked `[b, k]`, base; whole_rows and whole_wanted: rows
-                and weighted rows of the whole step, where this is a part of it.
+                correction `[k]`, masked `[b, k]`, base.
         """
         names = ("user", "past", "attributes", "context")
         u = self._tower(
@@ -342,11 +341,10 @@ class Recommender(tfrs.Model):
             wanted,
             disliked,
         )
-        weighted = given.get("whole_wanted", weighted_rows(given["weights"]))
-        heads = self._head_loss(tf.stop_gradient(u), tf.stop_gradient(v), given)
-        heads *= rows / given.get("whole_rows", rows)
-        share = tf.clip_by_value(weighted, 1.0, float(self.config.step_rows))
-        return tf.reduce_sum(retrieval) / share + self.config.head_weight * heads
+        # The tasks' losses are means over the rows.
+        heads = rows * self._head_loss(tf.stop_gradient(u), tf.stop_gradient(v), given)
+        total = tf.reduce_sum(retrieval) + self.config.head_weight * heads
+        return total / float(self.config.step_rows)
 
     def _scores(self, u: Tensor, others: Tensor) -> Tensor:
         """`[b, k]` float32 scores; in bfloat16 only u·v, as a log count needs more digits."""
@@ -418,7 +416,11 @@ class Recommender(tfrs.Model):
     def _apply(self, tables: dict[str, Tensor], given: Inputs, dense: list[Tensor]) -> Tensor:
         for name, gradient in tables.items():
             self.tables[name].apply(given[f"{name}/unique"], gradient)
-        self.adam.apply(dense)
+        # Adam's step does not shrink with the gradient: a few rows would move the dense
+        # layers as far as a full step, and towards the one user that they may be of.
+        taught = tf.reduce_any(tf.concat([given["weights"], given["present"]], 1) > 0, 1)
+        rows = tf.math.count_nonzero(taught, dtype=tf.float32)
+        self.adam.apply(dense, tf.minimum(rows / float(self.config.step_rows), 1.0))
         return tf.constant(value=True)
 
     # State ----------------------------------------------------------------

@@ -1,9 +1,12 @@
 """How a micro-batch is cut into steps, and that a wide step teaches what narrow ones do."""
 
-from feedback import event, rows
+import numpy as np
+import pytest
+from feedback import START, event, rows
 
 from models.config import ModelConfig
-from models.learn import _spans
+from models.inputs import read_batch
+from models.learn import _spans, _weights
 from models.trainer import Trainer
 
 SMALL = ModelConfig(
@@ -44,6 +47,57 @@ def test_an_event_weighs_the_same_in_a_wide_step():
         grown[wide] = trainer.model.tables["item"].slots.numpy()[row].sum()
     # Squares of one sum of three like gradients against the sum of their squares: about 3.
     assert 1.5 < grown[12] / grown[0] < 6
+
+
+def test_a_step_that_is_mostly_padding_moves_the_dense_layers_a_part_of_the_way():
+    seen = rows([event(n, f"z{n}", "ab"[n % 2], n - 600) for n in range(8)])
+    moved = {}
+    for step_rows in (4, 16):
+        config = SMALL.model_copy(update={"step_rows": step_rows, "wide_rows": 0})
+        trainer = Trainer(config, None, None)
+        trainer.step(1, seen)
+        before = [v.numpy() for v in trainer.model.trainable_variables]
+        found = trainer.step(2, rows([event(100 + n, f"u{n}", "a", n) for n in range(4)]))
+        assert found.metrics["steps"] == 1
+        after = [v.numpy() for v in trainer.model.trainable_variables]
+        moved[step_rows] = sum(np.abs(a - b).sum() for a, b in zip(after, before, strict=True))
+    assert 0 < moved[16] < moved[4] / 2  # Adam's own step: a quarter
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "skipped"),
+    [
+        ("impression", {}, True),
+        ("view", {"dwell_ms": 1_999}, True),
+        ("view", {"dwell_ms": 2_000}, False),
+        ("view", {}, False),
+        ("like", {"dwell_ms": 10}, False),
+        ("dislike", {}, False),
+    ],
+)
+def test_what_is_a_skip(kind, more, skipped):
+    batch = read_batch(rows([event(1, "u", "a", 0, kind, **more)]))
+    assert batch.skipped(2.0).tolist() == [skipped]
+    against = _weights(SMALL, batch)[0, 1]
+    assert against == (SMALL.skip_weight if skipped else 0.5 if kind == "dislike" else 0.0)
+    assert (_weights(SMALL, batch)[0, 0] > 0) == (not skipped and kind != "dislike")
+
+
+def test_what_is_skipped_sinks():
+    """Beside an item that is as popular, the one that was shown in vain scores less."""
+    liked = [event(n, f"u{n}", "ab"[n % 2], n) for n in range(20)]
+    shown = [event(100 + n, f"s{n}", "a", 700 + n, "impression") for n in range(40)]
+    config = SMALL.model_copy(update={"skip_weight": 1.0})
+    gap = {}
+    for told in (False, True):
+        trainer = Trainer(config, None, None)
+        trainer.step(1, rows(liked))
+        trainer.step(2, rows(shown if told else [event(300, "x", "c", 700)]))
+        users = trainer.user_vectors(trainer.state.user_ids.lookup(["u0", "u1"]), START + 800_000)
+        items = trainer.state.item_ids.lookup(["a", "b"])
+        scores = users @ trainer.item_vectors(items, START + 800_000).T
+        gap[told] = float((scores[:, 0] - scores[:, 1]).mean())
+    assert gap[True] < gap[False]
 
 
 def test_every_row_is_used_whatever_the_size():

@@ -157,7 +157,8 @@ def test_adagrad_on_the_rows_touched():
 
 def test_adams_first_step_is_its_rate():
     variable = tf.Variable([1.0, 1.0])
-    Adam([variable], rate=0.1).apply([tf.constant([3.0, -0.5])])
+    optimizer = Adam([variable], rate=0.1)
+    optimizer.apply([tf.constant([3.0, -0.5])], tf.constant(1.0))
     assert variable.numpy() == pytest.approx([0.9, 1.1], rel=1e-5)
 
 
