@@ -81,7 +81,10 @@ def features(cluster: Cluster, given: argparse.Namespace) -> dict[str, Any]:
     """Kafka → deduplicated features on Flink, nothing after; and PyFlink's."""
     told = {"ours": _ours(cluster, given.events)}
     if not given.no_pyflink:
-        told["pyflink"] = _pyflink(cluster, given.pyflink_events)
+        try:
+            told["pyflink"] = _pyflink(cluster, given.pyflink_events)
+        except SystemExit as problem:
+            return told | {"pyflink": {"failed": str(problem)}}
         ratio = told["ours"]["events_per_cpu_s"] / told["pyflink"]["events_per_cpu_s"]
         told["times_pyflink"] = round(ratio, 1)
     return told
@@ -127,6 +130,7 @@ def _pyflink(cluster: Cluster, count: int) -> dict[str, Any]:
     command = [str(package / "bin" / "flink"), "run", "-m", cluster.address["flink"]]
     command += ["-j", str(next(package.glob("lib/flink-connector-files-*.jar")))]
     command += ["-pyexec", python, "-pyclientexec", python]
+    command += ["-pyfs", str(HERE / "peers" / "user_rows.py")]
     command += ["-py", str(HERE / "peers" / "pyflink_keyed.py"), str(path), str(out), "process"]
     begun, seen = time.monotonic(), Sampler(cluster)
     paths = os.pathsep.join([str(home / "bin"), os.environ["PATH"]])
@@ -138,7 +142,7 @@ def _pyflink(cluster: Cluster, count: int) -> dict[str, Any]:
         check=False,
     )
     if done.returncode:
-        raise SystemExit(f"PyFlink failed: {done.stderr[-2_000:]}")
+        raise SystemExit(f"PyFlink failed: {(done.stdout + done.stderr)[:2_000]}")
     return _cost(count, seen.stop(), time.monotonic() - begun)
 
 
