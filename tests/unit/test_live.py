@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from models.store import Store
 from pipelines.batches import concat
 from pipelines.columns import as_int64
-from pipelines.config import BatchConfig, FeatureConfig, WindowSpec
+from pipelines.config import BatchConfig, FeatureConfig, WindowSpec, parse_duration
 from pipelines.features import aggregate
 from pipelines.live.cut import Cutter, LiveLog
 from pipelines.live.dedupe import Waiting
@@ -25,7 +25,7 @@ from pipelines.microbatch import LogBatches
 from pipelines.observations import observe, read_log
 from pipelines.prints import drop, losers, prints
 from pipelines.rows import FeatureRows
-from pipelines.schema import EVENTS
+from pipelines.schema import EVENT_TYPES, EVENTS
 from tests.strategies import configs, logs
 
 lasting = configs.map(lambda config: config.model_copy(update={"allowed_lateness": 86_400_000}))
@@ -84,22 +84,27 @@ class Living:
 
 
 def live(
-    events: list[dict[str, Any]], config: FeatureConfig, seed: int
-) -> tuple[list[FeatureRows], int]:
-    """As the live stages do, in an order of arrival drawn with `seed`; (rows, duplicates).
+    events: list[dict[str, Any]], config: FeatureConfig, seed: int, late_steps: int = 0
+) -> tuple[list[FeatureRows], int, int]:
+    """As the live stages do, in an order of arrival drawn with `seed`.
 
-    An event comes at any moment before the tick that it belongs before.
+    An event comes at any moment before the tick that it belongs before, or so many steps
+    of the grid later.
+
+    Returns:
+        The rows, how many duplicates there were, and how many came too late.
     """
     dice = random.Random(seed)
     grid, all_there = Grid.of(config.window), Grid.of_rows(config.window)
     due = grid.after(np.array([e["event_time"] for e in events], np.int64)).tolist()
-    moments = [dice.randrange(min(due) - 3 * grid.step_ms, tick) for tick in due]
+    begin, behind = min(due, default=0) - 3 * grid.step_ms, late_steps * grid.step_ms
+    moments = [dice.randrange(begin, tick + behind) for tick in due]
     order = sorted(range(len(events)), key=moments.__getitem__)
     one = Living(
         lambda: Waiting(config.window, config.dedupe_horizon, config.allowed_lateness), dice
     )
     two = Living(lambda: Users(config), dice)
-    rows, duplicates = [], 0
+    rows, duplicates, too_late = [], 0, 0
     while order or one.ticks or two.ticks:
         tick = min(one.ticks | two.ticks, default=2**62)
         here = [k for k in order if moments[k] < tick]
@@ -109,18 +114,22 @@ def live(
             one.wait(batch([events[k] for k in some]))
         elif tick in one.ticks:
             (settled,) = one.fire(tick)
-            assert settled.late == settled.too_late.num_rows == 0
+            if settled is None:
+                continue
+            assert late_steps or settled.late == settled.too_late.num_rows == 0
             duplicates += settled.duplicates
+            too_late += settled.too_late.num_rows
             if settled.unique.num_rows:
-                assert min(two.wait(settled.unique)) >= tick
+                wake = two.wait(settled.unique)
+                assert late_steps or min(wake) >= tick
         else:
             made, repeats = two.fire(tick)
             duplicates += repeats
             ends = [as_int64(part.rows.column("window_end")) for part in made]
-            assert all((all_there.at_or_after(these) == tick).all() for these in ends)
+            assert late_steps or all((all_there.at_or_after(e) == tick).all() for e in ends)
             rows += made
     assert two.mirror._held.events.num_rows == 0
-    return rows, duplicates
+    return rows, duplicates, too_late
 
 
 def cut_live(
@@ -151,7 +160,7 @@ def test_any_order_of_arrival_gives_the_batches_of_a_bounded_run(
     assume(events)
     least, most, wait = when
     batching = BatchConfig(min_rows=least, max_rows=most, max_wait=wait)
-    parts, _ = live(events, config, seed)
+    parts, _, _ = live(events, config, seed)
     whole = unique(events, config)
     with tempfile.TemporaryDirectory() as folder:
         bounded, streamed = (Store(Path(folder) / name) for name in ("bounded", "streamed"))
@@ -173,16 +182,38 @@ def test_any_order_of_arrival_gives_the_batches_of_a_bounded_run(
 def test_any_order_of_arrival_gives_the_rows_of_a_bounded_run(
     events: list[dict[str, Any]], config: FeatureConfig, seed: int
 ) -> None:
-    parts, duplicates = live(events, config, seed)
+    parts, duplicates, _ = live(events, config, seed)
     rows = plain(parts)
     assert rows == bounded(events, config)
-    if config.window.overlap > 1:
-        return  # an event counts in several rows
-    counted = sum(
-        sum(row[name] for name in row if name.startswith("n_") and name != "n_dwell")
+    if config.window.overlap == 1:  # else an event counts in several rows
+        assert counted(rows) + duplicates == len(events)
+
+
+def counted(rows: list[dict[str, Any]]) -> int:
+    """Events in all rows."""
+    names = [f"n_{name}" for name in EVENT_TYPES]
+    return sum(row[name] for row in rows for name in names)
+
+
+@given(logs(), configs, st.sampled_from(["0", "2s", "20s"]), st.integers(0, 2**16))
+@settings(max_examples=60)
+def test_however_late_an_event_is_one_thing_and_no_row_is_told_twice(
+    events: list[dict[str, Any]], config: FeatureConfig, lateness: str, seed: int
+) -> None:
+    allowed = parse_duration(lateness)
+    config = config.model_copy(update={"allowed_lateness": allowed})
+    parts, duplicates, too_late = live(events, config, seed, late_steps=8)
+    rows = plain(parts)
+    keys = [
+        tuple(row[k] for k in ("user_id", "item_id", "window_start", "window_end", "revision"))
         for row in rows
-    )
-    assert counted + duplicates == len(events)
+    ]
+    assert len(set(keys)) == len(keys)
+    left = len(events) - duplicates - too_late
+    if config.window.overlap == 1:
+        assert counted(rows) == left
+    else:  # windows that are gone are left out
+        assert left <= counted(rows) <= left * config.window.overlap
 
 
 fixed = st.builds(
