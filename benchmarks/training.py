@@ -281,6 +281,9 @@ def _fill(trainer: Any, users: int, items: int) -> None:
         ones = np.ones(len(rows))
         state.stream.update(rows, ones, 0 * ones, np.sort(times))
         state.know(rows)
+        state.hot.touch(rows)
+        state.published_at[rows] = START_MS
+        state.fading.note(rows, state.stream.last[rows], state.published_at[rows])
     state.now = START_MS
     for table_ in trainer.model.tables.values():
         table_.weights.assign(0.01 * rng.random(table_.weights.value().shape, np.float32))
@@ -360,6 +363,7 @@ def step(count: int) -> dict[str, Any]:
 
     from models import learn
     from models.config import ModelConfig
+    from models.negatives import draw
     from models.runtime import tensorflow
     from models.trainer import Trainer
 
@@ -371,9 +375,10 @@ def step(count: int) -> dict[str, Any]:
         trainer.step(number, rows)
     prepared = trainer._preparer.prepare(trainer.state, WARM, last)
     trainer._grow()
+    hot, known = learn._hot(config, trainer.state, prepared), trainer.state.known_rows()
     steps = {}
     for size in (config.step_rows, config.wide_rows):
-        negatives = learn._draw(config, trainer.state, prepared, rng)
+        negatives = draw(hot, known, config.negatives, rng)
         given = learn._inputs(config, trainer.state, prepared, np.arange(size), negatives, size)
         used = median([cpu_ms(lambda g=given: trainer.model.train(g)) for _ in range(count)][5:])
         flops = trainer.model.flops(size)
