@@ -2,7 +2,7 @@
 
 A stream goes on from completed runs on files: it starts with what they left in
 `store/state`. The other way round there is nothing to start with, for what a
-stream knows of its users lies with its job. `store/stream.json` says since
+stream knows of its users lies with its job. `store/state/stream.json` says since
 which micro-batch a store is fed by a stream, and by which.
 """
 
@@ -93,4 +93,4 @@ def _read(store: Store) -> dict[str, Any]:
 
 
 def _path(store: Store) -> Path:
-    return store.root / "stream.json"
+    return store.root / "state" / "stream.json"

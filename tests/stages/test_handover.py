@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from models.store import Store
+from pipelines import ledger
 from pipelines.config import JobConfig
 from pipelines.errors import StoreError
 from pipelines.handover import check_files, check_stream, mark_stream
@@ -156,9 +157,23 @@ def test_a_stream_after_an_interrupted_file_is_refused_with_what_to_do(tmp_path:
         check_stream(store, resumed=False, start_given=True)
 
 
+def test_a_stream_that_could_not_be_launched_leaves_no_store(tmp_path: Path) -> None:
+    store = Store(tmp_path / "s")
+
+    def launch() -> None:
+        with ledger.held(store, config("fixed:30s")):
+            mark_stream(store, "kafka://h:1/clicks")
+            raise OSError("no cluster")
+
+    with pytest.raises(OSError, match="no cluster"):
+        launch()
+    assert store.is_new()
+
+
 def test_a_damaged_mark_is_named(tmp_path: Path) -> None:
     store = Store(tmp_path / "s")
     store.create({})
-    (store.root / "stream.json").write_text("{")
+    mark_stream(store, "kafka://h:1/clicks")
+    (store.root / "state" / "stream.json").write_text("{")
     with pytest.raises(StoreError, match=r"stream\.json cannot be read.*restore it"):
         check_files(store)
