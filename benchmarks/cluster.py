@@ -9,6 +9,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +162,8 @@ class Sampler:
         while not self._ended.wait(self._every_s):
             java, python = self._look()
             told = {"at_s": time.monotonic() - self._began, "java_mb": java, "python_mb": python}
-            self.samples.append({**told, **self._also()})
+            with suppress(OSError):  # a file or a job has just gone
+                self.samples.append({**told, **self._also()})
 
     def _look(self) -> tuple[float, float]:
         """Resident MB of the TaskManager, and of the Python workers."""
@@ -184,8 +186,8 @@ class Sampler:
         return sum(self._cpu.values()) - self._before
 
     def parts(self, name: str, number: int) -> list[float]:
-        """The largest sample of each of `number` equal parts of the time."""
-        values = [sample[name] for sample in self.samples]
+        """The largest sample of each of `number` equal parts of the time since version 1."""
+        values = [sample[name] for sample in self.samples if sample.get("versions")]
         size = max(len(values) / number, 1)
         cut = [values[int(i * size) : int((i + 1) * size)] for i in range(number)]
         return [max((v for v in part if v is not None), default=0.0) for part in cut]

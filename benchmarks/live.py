@@ -264,7 +264,7 @@ def _percentiles(values: np.ndarray) -> dict[str, float]:
 def catchup(cluster: Cluster, given: argparse.Namespace) -> dict[str, Any]:
     """A backlog, worked off with the real trainer."""
     log = timed(settled(1_000, random.Random(7)), given.events, given.events / 1_000)
-    told, _ = _through(cluster, "catchup", log, JOB, dict)
+    told, _ = _through(cluster, "catchup", log, JOB)
     return told
 
 
@@ -272,15 +272,8 @@ def soak(cluster: Cluster, given: argparse.Namespace) -> dict[str, Any]:
     """Ever new users and items, with expiry in event time."""
     span_s = 20 * DAY_S
     log = timed(passing(given.events / span_s, random.Random(7)), given.events, span_s)
-    store = Store(cluster.work / "soak")
-
-    def sizes() -> dict[str, float | None]:
-        newest = store.checkpoints()[-1:]
-        files = [f for n in newest for f in store.checkpoint_path(n).rglob("*") if f.is_file()]
-        held = sum(file.stat().st_size for file in files) / 1e6
-        return {"flink_mb": cluster.checkpoint_mb(), "trainer_mb": held or None}
-
-    told, seen = _through(cluster, "soak", log, SOAK, sizes)
+    # Small reads: Flink takes its checkpoints between them.
+    told, seen = _through(cluster, "soak", log, SOAK, "&batch=4000&stay=0&defer=50ms")
     for name in ("flink_mb", "trainer_mb"):
         told[f"{name}_by_fifth"] = [round(value, 1) for value in seen.parts(name, 5)]
     told["users"] = len({event["user_id"] for event in log})
@@ -293,12 +286,20 @@ def _through(
     name: str,
     log: list[Event],
     config: dict[str, Any],
-    also: Callable[[], dict[str, float | None]],
+    reading: str = "",
 ) -> tuple[dict[str, Any], Sampler]:
     """The whole job on a backlog; what it took."""
-    uri = cluster.backlog(name, log)
-    begun, seen = time.monotonic(), Sampler(cluster, 1.0, also)
-    running = cluster.run(f"{uri}?until=now", cluster.work / name, config)
+    uri, store = cluster.backlog(name, log), Store(cluster.work / name)
+
+    def sizes() -> dict[str, float | None]:
+        newest = store.checkpoints()[-1:]
+        files = [f for n in newest for f in store.checkpoint_path(n).rglob("*") if f.is_file()]
+        held = sum(file.stat().st_size for file in files) / 1e6
+        flink = cluster.checkpoint_mb()
+        return {"flink_mb": flink, "trainer_mb": held or None, "versions": len(store.versions())}
+
+    begun, seen = time.monotonic(), Sampler(cluster, 2.0, sizes)
+    running = cluster.run(f"{uri}?until=now{reading}", store.root, config)
     status = running.wait()
     told = _cost(len(log), seen.stop(), time.monotonic() - begun)
     if status:
