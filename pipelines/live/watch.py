@@ -22,6 +22,9 @@ _log = logging.getLogger("rillet")
 _OFTEN = {True: 2, False: 5}
 """How often the same line in a row ends a job: what was asked for is wrong, or anything else."""
 
+_APART_MS = 300_000
+"""Failures further apart than this have nothing to do with each other: the job had run between."""
+
 _EVERY_S = 2.0
 
 
@@ -31,19 +34,22 @@ class Failures:
 
     _line: str = ""
     _times: int = 0
+    _last_ms: int = 0
 
-    def judge(self, trace: str) -> tuple[str, RilletError | None]:
+    def judge(self, trace: str, at_ms: int) -> tuple[str, RilletError | None]:
         """(What happened in one line, the error that the job should end with or None).
 
         Args:
             trace: as Flink has it. One without a Python trace tells of a machine or a
                 process that died; it is empty here, and ends nothing.
+            at_ms: when, epoch milliseconds.
         """
         if "Traceback (most recent call last)" not in trace:
             return "", None
         error = explain(RuntimeError(trace))
-        self._times = self._times + 1 if str(error) == self._line else 1
-        self._line = str(error)
+        again = str(error) == self._line and at_ms - self._last_ms < _APART_MS
+        self._times = self._times + 1 if again else 1
+        self._line, self._last_ms = str(error), at_ms
         enough = self._times >= _OFTEN[isinstance(error, RequestError)]
         return self._line, error if enough else None
 
@@ -94,13 +100,13 @@ class Watch:
             for entry in sorted(entries, key=lambda one: int(one["timestamp"])):
                 if entry["timestamp"] > self._seen and self.error is None:
                     self._seen = entry["timestamp"]
-                    self._take(job["jid"], _trace(entry))
+                    self._take(job["jid"], _trace(entry), self._seen)
 
     def _is_mine(self, job: dict[str, Any]) -> bool:
         return job["name"] == self.name and job["state"] not in {"FINISHED", "CANCELED"}
 
-    def _take(self, job: str, trace: str) -> None:
-        line, self.error = self._failures.judge(trace)
+    def _take(self, job: str, trace: str, at_ms: int) -> None:
+        line, self.error = self._failures.judge(trace, at_ms)
         if self.error is not None:
             ask(self.master, f"/jobs/{job}?mode=cancel", method="PATCH")
         else:

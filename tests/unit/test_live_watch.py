@@ -26,23 +26,25 @@ VALUE = TRACE.format(last="ValueError: odd")
 LOST = "org.apache.flink.util.FlinkException: TaskExecutor was lost"
 
 
-def judged(*traces: str) -> list[str]:
+def judged(*traces: str, every_s: int = 10) -> list[str]:
     """The error that each of them would end the job with, or nothing."""
     failures = Failures()
-    return [str(failures.judge(trace)[1] or "") for trace in traces]
+    return [
+        str(failures.judge(trace, n * every_s * 1_000)[1] or "") for n, trace in enumerate(traces)
+    ]
 
 
 def test_a_wrong_request_ends_the_job_when_it_comes_back() -> None:
     failures = Failures()
-    assert failures.judge(STORE) == ("no store at /x: give another", None)
-    line, error = failures.judge(STORE)
+    assert failures.judge(STORE, 0) == ("no store at /x: give another", None)
+    line, error = failures.judge(STORE, 10_000)
     assert isinstance(error, StoreError)
     assert str(error) == line == "no store at /x: give another"
 
 
 def test_a_machine_that_was_lost_never_does() -> None:
     assert judged(*[LOST] * 50) == [""] * 50
-    assert Failures().judge(LOST) == ("", None)
+    assert Failures().judge(LOST, 0) == ("", None)
     # Nor does it make others forgotten: the store was missing before and after.
     assert judged(STORE, LOST, STORE)[-1] != ""
 
@@ -53,6 +55,11 @@ def test_any_other_error_has_five_chances_in_a_row() -> None:
     assert told[4].startswith("the job failed in step FineTune/Train: ValueError: odd")
     other = TRACE.format(last="ValueError: even")
     assert judged(*[VALUE, other] * 10) == [""] * 20
+
+
+def test_failures_that_lie_far_apart_are_each_the_first() -> None:
+    assert judged(*[VALUE] * 50, every_s=301) == [""] * 50
+    assert judged(*[STORE] * 50, every_s=301) == [""] * 50
 
 
 class Cluster:
