@@ -1,0 +1,93 @@
+"""Who and what is new: served by content and attributes from the first event on."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from feedback import event, rows
+
+from models.config import ModelConfig
+from models.schema import ITEMS, USERS
+from models.trainer import Trainer
+
+SMALL = {
+    "dim": 8,
+    "history": 2,
+    "step_rows": 8,
+    "wide_rows": 0,
+    "negatives": 32,
+    "attributes": 2,
+    "contexts": 0,
+    "text_buckets": 256,
+    "attribute_buckets": 256,
+    "text_tokens": 4,
+}
+KINDS = ("war", "love")
+
+
+def catalogue() -> tuple[pa.Table, pa.Table]:
+    """Items and users of two kinds each; users 90 and 91, items 90 and 91 do nothing at first."""
+    numbers = [*range(20), 90, 91]
+    items = [{"item_id": f"i{k}", "categories": [KINDS[k % 2]]} for k in numbers]
+    users = [{"user_id": f"u{k}", "attributes": [("taste", KINDS[k % 2])]} for k in numbers]
+    return pa.Table.from_pylist(items, ITEMS), pa.Table.from_pylist(users, USERS)
+
+
+def liked(first: int, n: int) -> list[dict]:
+    """Users like items of their own kind."""
+    rng = np.random.default_rng(first)
+    users = rng.integers(0, 20, n)
+    items = 2 * rng.integers(0, 10, n) + users % 2
+    pairs = enumerate(zip(users.tolist(), items.tolist(), strict=True))
+    return [event(first + k, f"u{u}", f"i{i}", float(first + k)) for k, (u, i) in pairs]
+
+
+def trained(**more) -> Trainer:
+    trainer = Trainer(ModelConfig(**SMALL | more), *catalogue())
+    for number in range(1, 11):
+        trainer.step(number, rows(liked(700 * number, 60)))
+    return trainer
+
+
+@pytest.fixture(scope="module")
+def trainer() -> Trainer:
+    return trained()
+
+
+def vector(delta, entity: str, name: str) -> np.ndarray:
+    (found,) = [r for r in delta.to_pylist() if r["entity"] == entity and r["id"] == name]
+    return np.array(found["embedding"])
+
+
+def test_an_item_without_an_event_stands_with_its_kind(trainer):
+    """Its id has no vector: what tells it from its like is that nobody had it, not its u·v."""
+    table, dim = trainer.snapshot(1), 8
+    v = {f"i{k}": vector(table, "item", f"i{k}")[:dim] for k in (90, 91)}
+    own = trainer.state.item_ids.lookup(["i90", "i91"])
+    trained_rows = trainer.model.tables["item"].weights.numpy()[own]
+    users = {k: vector(table, "user", f"u{k}")[:dim] for k in range(20)}
+    right = sum(u @ v[f"i{90 + k % 2}"] > u @ v[f"i{91 - k % 2}"] for k, u in users.items())
+    assert right >= 18
+    content = np.array(list(v.values())) - trained_rows
+    assert np.abs(content).max() > 1e-2
+
+
+def test_a_user_is_served_after_the_first_event_and_by_attributes(trainer):
+    delta = trainer.step(11, rows([event(9_000, "u90", "i1", 9_000.0, "impression")])).delta
+    dim = 8
+    u = vector(delta, "user", "u90")[:dim]
+    table = trainer.snapshot(1)
+    v = [vector(table, "item", f"i{k}")[:dim] for k in range(20)]
+    scores = np.array([u @ x for x in v])
+    assert scores[::2].mean() > scores[1::2].mean()  # what its kind likes, though it liked nothing
+
+
+def test_an_id_waits_for_its_sightings_while_content_serves():
+    trainer = trained(item_sightings=3, user_sightings=2)
+    table, find = trainer.model.tables["item"], trainer.state.item_ids
+    moved = []
+    for number in range(11, 16):
+        told = [event(10_000 * number, f"u{number - 11}", "i90", 10_000.0 * number)]
+        delta = trainer.step(number, rows(told)).delta
+        assert np.abs(vector(delta, "item", "i90")[:8]).max() > 1e-2
+        moved.append(bool(table.weights.numpy()[find.lookup(["i90"])[0]].any()))
+    assert moved == [False, False, True, True, True]
