@@ -115,6 +115,7 @@ def _producer(topic: Topic) -> Any:
         "linger.ms": 5,
         "message.timeout.ms": int(_PATIENCE_S * 1_000),
         "reconnect.backoff.max.ms": 1_000,
+        "log_level": 3,  # what it tries again is no news
         **topic.settings,
         "bootstrap.servers": topic.brokers,
         # Each line once and in order, also where the broker is away for a moment.
