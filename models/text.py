@@ -4,7 +4,6 @@ A `TextEncoder` gives each item a few rows of a table that is learned with the
 model, or a fixed vector from a model that exists already, or both.
 """
 
-import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,13 +14,13 @@ import pyarrow as pa
 import xxhash
 from numpy.typing import NDArray
 
-from models.errors import JobError, RequestError
+from models.errors import JobError
+from models.fingerprint import fingerprint
 
 __all__ = [
     "HashedSubwords",
     "TextEncoder",
     "content_tokens",
-    "fingerprint",
     "hash_token",
     "item_texts",
     "text_encoder",
@@ -105,33 +104,6 @@ def text_encoder(path: str | None, expected: str = "") -> TextEncoder:
     from models.textmodel import SavedText
 
     return SavedText(Path(path))
-
-
-def fingerprint(path: Path) -> str:
-    """SHA-256 over the names and bytes of a model's files, hexadecimal.
-
-    Raises:
-        RequestError: there is nothing at `path`, or it cannot be read.
-    """
-    files = sorted(f for f in path.rglob("*") if f.is_file()) if path.is_dir() else [path]
-    digest = hashlib.sha256()
-    try:
-        for file in files:
-            name = file.relative_to(path).as_posix() if path.is_dir() else ""
-            with file.open("rb") as opened:
-                content = hashlib.file_digest(opened, "sha256").hexdigest()
-            digest.update(f"{name}\0{content}\n".encode())
-    except OSError as error:
-        raise RequestError(
-            f"model.text_model {str(path)!r} cannot be read ({error.strerror}); expected a "
-            "SavedModel folder or a .keras or .h5 file: correct the path in the job file"
-        ) from None
-    if not files:
-        raise RequestError(
-            f"model.text_model {str(path)!r} is an empty folder; expected a SavedModel folder or "
-            "a .keras or .h5 file: correct the path in the job file"
-        )
-    return digest.hexdigest()
 
 
 def item_texts(items: pa.Table) -> list[str]:

@@ -23,7 +23,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from models.config import ModelConfig, Section
 from models.drift import check_extra
-from models.text import fingerprint
+from models.fingerprint import fingerprint
 from pipelines.errors import RequestError
 
 __all__ = [

@@ -7,9 +7,10 @@ from feedback import event, rows
 
 from models.config import ModelConfig
 from models.errors import JobError, RequestError
+from models.fingerprint import fingerprint
 from models.runtime import tensorflow
 from models.schema import ITEMS
-from models.text import fingerprint, text_encoder
+from models.text import text_encoder
 from models.trainer import Trainer
 
 tf = tensorflow()
