@@ -31,11 +31,13 @@ def feature_rows(
     items: int,
     history: int = 32,
     batch_ms: int = 600_000,
+    stride: int = 1,
 ) -> pa.RecordBatch:
     """Micro-batch `number`, schema `FEATURES`: a click with its dwell by `user[i]` on `item[i]`.
 
-    Histories are of 0 to `history` events with items out of `items`; a row has a platform
-    and two context entries; batch k spans the k-th `batch_ms` of event time.
+    Histories are of 0 to `history` events with items out of `items`, whose numbers are
+    multiples of `stride`; a row has a platform and two context entries; batch k spans the
+    k-th `batch_ms` of event time.
     """
     n = len(user)
     at = START_MS + number * batch_ms + np.sort(rng.integers(0, batch_ms, n))
@@ -64,7 +66,7 @@ def feature_rows(
         "purchase_value": pa.array(np.zeros(n)),
         "anchor_time": pa.array(at),
         "since_event_ms": pa.array(rng.integers(1_000, 10**8, n)),
-        "history_items": lists(names("item", popular(rng, items, int(ends[-1])))),
+        "history_items": lists(names("item", stride * popular(rng, items, int(ends[-1])))),
         "history_types": lists(pa.array(TYPES[rng.integers(0, len(TYPES), int(ends[-1]))])),
         "history_age_ms": lists(pa.array(np.sort(rng.integers(0, 10**8, int(ends[-1])))[::-1])),
         "confidence": pa.array(np.ones(n)),

@@ -12,7 +12,7 @@ floor        examples per CPU second, FLOPs per example, share of what a large m
              product reaches on this machine
 
 Processor time is of one thread, user + system, the median of the micro-batches measured.
-`--quick`: a tenth of the stream, tables of 1M. Needs some 10 GB of memory without it.
+`--quick`: a tenth of the stream, tables of 1M. Needs some 12 GB of memory without it.
 """
 
 import argparse
@@ -35,6 +35,7 @@ import pyarrow.parquet as pq
 
 ROWS = 1_000
 USERS, ITEMS = 100_000, 20_000
+SMALL = 100_000
 WARM = 6
 SINGLE = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
@@ -107,14 +108,19 @@ def micro_batch(*, quick: bool) -> dict[str, Any]:
     return cost
 
 
-def batches(count: int, users: int = USERS, items: int = ITEMS) -> list[pa.RecordBatch]:
+def batches(
+    count: int, users: int = USERS, items: int = ITEMS, strides: tuple[int, int] = (1, 1)
+) -> list[pa.RecordBatch]:
+    """Micro-batches on so many users and items, which lie `strides` apart in their tables."""
     from synthetic import feature_rows, popular
 
     rng = np.random.default_rng(1)
-    return [
-        feature_rows(rng, k, rng.integers(0, users, ROWS), popular(rng, items, ROWS), items)
-        for k in range(1, count + 1)
-    ]
+    made = []
+    for k in range(1, count + 1):
+        user = strides[0] * rng.integers(0, users, ROWS)
+        item = strides[1] * popular(rng, items, ROWS)
+        made.append(feature_rows(rng, k, user, item, items, stride=strides[1]))
+    return made
 
 
 def publish(delta: pa.RecordBatch, folder: str) -> None:
@@ -202,7 +208,7 @@ def fit_anew(count: int) -> dict[str, Any]:
 
 def tables(*, quick: bool) -> dict[str, Any]:
     """Print and return the section."""
-    small, large = 100_000, 1_000_000 if quick else 5_000_000
+    small, large = SMALL, 1_000_000 if quick else 5_000_000
     count = 8 if quick else 20
     sizes = {"small": (small, small), "users": (large, small), "items": (small, large)}
     found = {name: part("table", *size, count) for name, size in sizes.items()}
@@ -226,9 +232,12 @@ def table(users: int, items: int, count: int) -> dict[str, Any]:
     from models.config import ModelConfig
     from models.trainer import Trainer
 
-    config = ModelConfig(dim=64, evaluate=False, user_limit=2**23, item_limit=2**23)
+    config = ModelConfig(
+        dim=64, evaluate=False, user_limit=users + users // 20, item_limit=items + items // 20
+    )
     trainer = Trainer(config, None, None)
     _fill(trainer, users, items)
+    strides = (users // SMALL, items // SMALL)  # as many rows are touched, however many there are
     used: dict[str, list[float]] = {"micro-batch": [], "step": [], "delta": []}
     train, delta, published = trainer.model.train, trainer._delta, []
     inner: dict[str, float] = {}
@@ -244,7 +253,7 @@ def table(users: int, items: int, count: int) -> dict[str, Any]:
 
     trainer.model.train, trainer._delta = timed("step", train), timed("delta", delta)
     with tempfile.TemporaryDirectory() as folder:
-        for number, rows in enumerate(batches(WARM + count, users, items), 1):
+        for number, rows in enumerate(batches(WARM + count, SMALL, SMALL, strides), 1):
             inner.clear()
 
             def act(n: int = number, r: pa.RecordBatch = rows) -> None:
@@ -285,8 +294,6 @@ def _fill(trainer: Any, users: int, items: int) -> None:
         state.published_at[rows] = START_MS
         state.fading.note(rows, state.stream.last[rows], state.published_at[rows])
     state.now = START_MS
-    for table_ in trainer.model.tables.values():
-        table_.weights.assign(0.01 * rng.random(table_.weights.value().shape, np.float32))
 
 
 # -- a stream without end ----------------------------------------------------
