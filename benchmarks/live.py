@@ -130,6 +130,9 @@ def _pyflink(cluster: Cluster, count: int) -> dict[str, Any]:
     command = [str(package / "bin" / "flink"), "run", "-m", cluster.address["flink"]]
     command += ["-j", str(next(package.glob("lib/flink-connector-files-*.jar")))]
     command += ["-pyexec", python, "-pyclientexec", python]
+    # Our cluster has Flink's core alone; PyFlink's operators name classes of the tables, too.
+    for jar in ("flink-table-api-java-uber", "flink-table-runtime"):
+        command += ["-C", next(package.glob(f"lib/{jar}-*.jar")).as_uri()]
     command += ["-pyfs", str(HERE / "peers" / "user_rows.py")]
     command += ["-py", str(HERE / "peers" / "pyflink_keyed.py"), str(path), str(out), "process"]
     begun, seen = time.monotonic(), Sampler(cluster)
@@ -142,7 +145,9 @@ def _pyflink(cluster: Cluster, count: int) -> dict[str, Any]:
         check=False,
     )
     if done.returncode:
-        raise SystemExit(f"PyFlink failed: {(done.stdout + done.stderr)[:2_000]}")
+        said = (done.stdout + done.stderr).splitlines()
+        causes = [line for line in said if "Caused by" in line or "Error" in line]
+        raise SystemExit(f"PyFlink failed: {'; '.join(causes)[:3_000]}")
     return _cost(count, seen.stop(), time.monotonic() - begun)
 
 
