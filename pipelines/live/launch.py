@@ -96,6 +96,12 @@ def _wait(result: PipelineResult) -> bool:
         result.cancel()
         return False
     except RuntimeError as error:
+        if "FlinkJobNotFoundException" in str(error):
+            raise JobError(
+                "Flink no longer knows the job: its JobManager was started anew, without high "
+                "availability; go on from the job's newest checkpoint (chk-N in the folder of "
+                "Flink's state.checkpoints.dir) with --savepoint_path=…"
+            ) from None
         if "JobCancellationException" not in str(error):
             raise
         return True

@@ -1,0 +1,50 @@
+"""How a live job's end is taken."""
+
+from typing import Any
+
+import pytest
+from apache_beam.runners.runner import PipelineState
+
+from pipelines.errors import JobError
+from pipelines.live.launch import _wait
+
+
+class Result:
+    """A pipeline that ends in this way."""
+
+    def __init__(self, end: Any) -> None:
+        self.end, self.cancelled = end, False
+
+    def wait_until_finish(self) -> Any:
+        if isinstance(self.end, BaseException):
+            raise self.end
+        return self.end
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+def test_a_stream_that_ends_and_one_that_is_interrupted() -> None:
+    assert _wait(Result(PipelineState.DONE)) is False
+    interrupted = Result(KeyboardInterrupt())
+    assert _wait(interrupted) is False
+    assert interrupted.cancelled
+
+
+def test_a_job_that_was_stopped_on_its_cluster_is_no_failure() -> None:
+    assert (
+        _wait(Result(RuntimeError("…client.JobCancellationException: Job was cancelled."))) is True
+    )
+
+
+def test_a_job_that_a_new_jobmanager_does_not_know_is_named_with_the_way_on() -> None:
+    lost = RuntimeError("FAILED: [ … FlinkJobNotFoundException: Could not find Flink job (1)")
+    with pytest.raises(JobError, match=r"no longer knows the job.*--savepoint_path"):
+        _wait(Result(lost))
+
+
+def test_any_other_end_is_a_failure() -> None:
+    with pytest.raises(RuntimeError, match="odd"):
+        _wait(Result(RuntimeError("odd")))
+    with pytest.raises(JobError, match="ended as FAILED"):
+        _wait(Result(PipelineState.FAILED))
