@@ -286,7 +286,8 @@ def _fill(trainer: Any, users: int, items: int) -> None:
     trainer._grow()
     for first in range(1, items + 1, 500_000):
         rows = np.arange(first, min(first + 500_000, items + 1))
-        times = START_MS - rng.integers(1, 10 * 86_400_000, len(rows))
+        # So long ago that none is due for renewal: what is published is what is touched.
+        times = START_MS - rng.integers(10 * 86_400_000, 20 * 86_400_000, len(rows))
         ones = np.ones(len(rows))
         state.stream.update(rows, ones, 0 * ones, np.sort(times))
         state.know(rows)

@@ -53,7 +53,8 @@ class Table(tf.Module):
 
     def grow(self, rows: int) -> None:
         """Add zero rows until there are `rows`; no retracing, as the shape is open."""
-        extra = rows - int(self.weights.value().shape[0])
+        # Not `value()`: after a sparse update it is a copy of the whole table.
+        extra = rows - int(tf.raw_ops.VariableShape(input=self.weights.handle)[0])
         if extra > 0:
             dim = self.weights.shape[1]
             self.weights.assign(tf.concat([self.weights, tf.zeros([extra, dim])], 0))
