@@ -41,6 +41,7 @@ from cluster import Cluster, Event, Sampler, machine, passing, settled
 from models.store import Store
 from pipelines.config import JobConfig
 from pipelines.local import down
+from pipelines.schema import EVENTS
 
 HERE = Path(__file__).parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "rillet"
@@ -120,10 +121,11 @@ def _pyflink(cluster: Cluster, count: int) -> dict[str, Any]:
     if problem := pyflink_problem():
         raise SystemExit(f"PyFlink cannot be had: {problem}; leave it out with --no-pyflink")
     path, out = cluster.work / "events.jsonl", cluster.work / "pyflink"
+    blank = dict.fromkeys(EVENTS.names)  # the peer reads all columns
     with path.open("wb") as lines:
         for event in timed(settled(1_000, random.Random(7)), count, count / 1_000):
             moment = datetime.fromtimestamp(event["event_time"] / 1_000, UTC).isoformat()
-            lines.write(cluster.encode({**event, "event_time": moment}) + b"\n")
+            lines.write(cluster.encode({**blank, **event, "event_time": moment}) + b"\n")
     home = CACHE / "pyflink"
     package = next(home.glob("lib/python3*/site-packages/pyflink"))
     python = str(home / "bin" / "python")
