@@ -121,7 +121,7 @@ def _pyflink(cluster: Cluster, count: int) -> dict[str, Any]:
     if problem := pyflink_problem():
         raise SystemExit(f"PyFlink cannot be had: {problem}; leave it out with --no-pyflink")
     path, out = cluster.work / "events.jsonl", cluster.work / "pyflink"
-    blank = dict.fromkeys(EVENTS.names)  # the peer reads all columns
+    blank = dict.fromkeys(EVENTS.names) | {"context": {}}  # the peer reads all columns
     with path.open("wb") as lines:
         for event in timed(settled(1_000, random.Random(7)), count, count / 1_000):
             moment = datetime.fromtimestamp(event["event_time"] / 1_000, UTC).isoformat()
