@@ -76,6 +76,7 @@ def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
         use_dictionary=list(_DICTIONARIES),
         column_encoding=dict.fromkeys(_DELTAS, "DELTA_BINARY_PACKED"),
         write_statistics=False,
+        write_batch_size=1 << 16,  # values at once; lists of 50 fill the default of 1,024 at once
     )
 
 
