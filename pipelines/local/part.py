@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -78,16 +79,19 @@ def free_port(name: str, port: int) -> int:
     Raises:
         RequestError: the port is taken.
     """
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            raise RequestError(
-                f"port {port} for {name} is taken; choose another with --port {name}=N, 0 for any"
-            ) from None
-        found: int = probe.getsockname()[1]
-        return found
+    # Not from where the system takes ports for outgoing connections: one of those could
+    # have it by the time that the service starts, and when it starts again.
+    wanted = [port] if port else random.sample(range(15_000, 32_000), 100)
+    for candidate in wanted:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, candidate))
+            except OSError:
+                continue
+            return candidate
+    taken = f"port {port} for {name} is taken" if port else f"no port is free for {name}"
+    raise RequestError(f"{taken}; choose another with --port {name}=N, 0 for any")
 
 
 class Part(Protocol):

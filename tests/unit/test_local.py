@@ -219,8 +219,9 @@ def test_stopping_uses_the_polite_signal_first(tmp_path: Path) -> None:
 
 
 def test_a_program_is_ended_by_the_signal_that_it_wants(tmp_path: Path) -> None:
-    deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); print(1, flush=True)"
-    code = f"{deaf}\ntry:\n time.sleep(600)\nexcept KeyboardInterrupt:\n print(2, flush=True)"
+    deaf = "import signal, time; signal.signal(15, signal.SIG_IGN)"
+    wait = "try:\n print(1, flush=True); time.sleep(600)\n"
+    code = f"{deaf}\n{wait}except KeyboardInterrupt:\n print(2, flush=True)"
     argv = (sys.executable, "-c", code)
     process.start(tmp_path, Program("picky", argv, end=signal.SIGINT))
     log = process.log_file(tmp_path, "picky")
