@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pipelines.cli.common import FILE, FOLDER, echo_json, json_option, store_option
+from pipelines.cli.common import FILE, FOLDER, echo_json, import_beam, json_option, store_option
 
 __all__ = ["features", "run"]
 
@@ -48,6 +48,7 @@ def _job_config(config: Path | None, **features: Any) -> Any:
 
 
 def _beam_args(context: click.Context) -> list[str]:
+    import_beam()
     from pipelines.options import check_beam_args
 
     own = [name for parameter in context.command.params for name in parameter.opts]

@@ -1,5 +1,8 @@
 """The command's manners: help that teaches, one line for a mistake, exit status 2."""
 
+import subprocess
+import sys
+
 import pytest
 
 
@@ -55,3 +58,16 @@ def test_beam_options_pass(rillet):
         "--runner=DirectRunner",
     )
     assert "nowhere.parquet" in done.stderr
+
+
+def test_beam_is_imported_without_what_is_not_used():
+    code = (
+        "import sys; from pipelines.cli.common import import_beam; import_beam();"
+        "import pipelines.options, pipelines.features_job;"
+        "print('apache_beam' in sys.modules, 'pymongo' in sys.modules);"
+        "import pymongo; print(pymongo.__name__)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout.split() == ["True", "False", "pymongo"]
