@@ -89,6 +89,7 @@ class Chaos:
         """Kill each victim once the store has so many versions; waits for the recovery."""
         told = []
         for victim, moment in zip(victims, moments, strict=True):
+            self.hold(max(moment, self.versions()) + 1)
             wait_for(lambda at=moment: self.versions() >= at, self.running, LIMIT_S)
             at_s, old = time.monotonic() - self._began, set(self._workers())
             wait_for(lambda who=victim: self._kill(who), self.running, LIMIT_S)
@@ -99,7 +100,15 @@ class Chaos:
             kill = Kill(victim, at_s, before, time.monotonic() - began)
             print(kill, flush=True)
             told.append(kill)
+        self.hold(self._total)
         return told
+
+    def hold(self, last: int) -> None:
+        """No version after `last` for now: a stream may not end before it was killed."""
+        pace = stream.pace(self.directory)
+        draft = pace.with_suffix(".draft")
+        draft.write_text(f"{STEP_S} {last}")
+        draft.replace(pace)
 
     def _kill(self, victim: str) -> bool:
         """`kill -9`; False when it is not there just now."""
@@ -123,6 +132,7 @@ class Chaos:
             old: process ids of the workers at that time.
         """
         if victim == "sink":  # the job goes on without it
+            self.hold(before + AWAY + 1)
             enough = min(before + AWAY, self._total)
             wait_for(lambda: self.versions() >= enough, self.running, LIMIT_S)
         if victim in PARTS_OF:
@@ -130,6 +140,7 @@ class Chaos:
         if victim in {"taskmanager", "worker", "trainer"}:  # what the dead had done is no recovery
             wait_for(lambda: not old.issuperset(self._workers()), self.running, LIMIT_S)
             before = self.versions()
+        self.hold(before + AWAY + 1)
         wait_for(lambda: self.versions() > before, self.running, LIMIT_S)
         wait_for(lambda: stream.served(self.sink) > before, self.running, LIMIT_S)
 
@@ -205,17 +216,17 @@ def ordeal(
         "--trainer_min_ram=1GB",
         log=log,
     )
-    stream.pace(directory).write_text(str(STEP_S))
     try:
         total = wanted["versions"]
         chaos = Chaos(directory, wild, sink, lambda: job.poll() is None, total=total, seed=seed)
+        chaos.hold(moments[0])
         kills = chaos.torment(victims, moments)
         got = stream.finish(job, log, 600)
     finally:
         if job.poll() is None:
             job.kill()
             job.wait()
-        stream.pace(directory).unlink()
+        stream.pace(directory).unlink(missing_ok=True)
     assert stream.lineage(wild) == stream.lineage(calm), "the lineages differ"
     steps = stream.trained(wild)
     assert steps == list(range(1, len(steps) + 1)), f"trained twice or skipped: {steps}"
