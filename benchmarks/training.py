@@ -384,10 +384,11 @@ def step(count: int) -> dict[str, Any]:
     prepared = trainer._preparer.prepare(trainer.state, WARM, last)
     trainer._grow()
     hot, known = learn._hot(config, trainer.state, prepared), trainer.state.known_rows()
-    steps = {}
+    weights, steps = learn._weights(config, prepared.batch), {}
     for size in (config.step_rows, config.wide_rows):
         negatives = draw(hot, known, config.negatives, rng)
-        given = learn._inputs(config, trainer.state, prepared, np.arange(size), negatives, size)
+        rows = np.arange(size)
+        given = learn._inputs(config, trainer.state, prepared, rows, weights, negatives, size)
         used = median([cpu_ms(lambda g=given: trainer.model.train(g)) for _ in range(count)][5:])
         flops = trainer.model.flops(size)
         steps[str(size)] = {

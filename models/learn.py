@@ -28,9 +28,8 @@ def learn(
         loss (mean of the steps that took effect; None without any), steps,
         skipped_steps; and the item rows whose vectors moved, ascending.
     """
-    batch = step.batch
-    weighs = _weights(config, batch).any(axis=1)
-    used = np.flatnonzero(weighs | step.present.any(axis=1))
+    weights = _weights(config, step.batch)
+    used = np.flatnonzero(weights.any(axis=1) | step.present.any(axis=1))
     losses, skipped, moved = [], 0, [step.items]
     hot, known = _hot(config, state, step), state.known_rows()
     for turn in range(config.passes):
@@ -40,7 +39,7 @@ def learn(
         for first, size in _spans(len(order), config):
             rows = np.sort(order[first : first + size])
             negatives = draw(hot, known, config.negatives, rng)
-            loss, finite = model.train(_inputs(config, state, step, rows, negatives, size))
+            loss, finite = model.train(_inputs(config, state, step, rows, weights, negatives, size))
             moved.append(negatives.rows)
             losses.extend([loss] if finite else [])
             skipped += not finite
@@ -79,11 +78,11 @@ def _inputs(
     state: State,
     step: Prepared,
     rows: Ints,
+    weights: NDArray[np.float64],
     negatives: Negatives,
     size: int,
 ) -> dict[str, Any]:
     """Inputs of one step on `rows` (ascending), padded to `size`."""
-    batch = step.batch
     own = _pad(step.items[rows].astype(np.int32), size)
     items = np.concatenate([own, negatives.rows])
     row, item = _excluded(step, rows)
@@ -98,7 +97,7 @@ def _inputs(
         "features": state.stream.features(step.now, items),
         "correction": negatives.correction,
         "masked": mask(negatives, row, item, size),
-        "weights": _pad((_weights(config, batch)[rows] * held[:, None]).astype(np.float32), size),
+        "weights": _pad((weights[rows] * held[:, None]).astype(np.float32), size),
         "stats": _pad(head_stats(state, step.users[rows], step.items[rows]), size),
         "targets": _pad(np.clip(targets, -10.0, 10.0).astype(np.float32), size),
         "present": _pad((present / config.overlap).astype(np.float32), size),

@@ -7,7 +7,19 @@ from typing import Any
 
 import click
 
-__all__ = ["FILE", "FOLDER", "echo_json", "import_beam", "json_option", "store_option"]
+__all__ = [
+    "BEAM",
+    "FILE",
+    "FOLDER",
+    "beam_args_of",
+    "echo_json",
+    "import_beam",
+    "json_option",
+    "store_option",
+]
+
+BEAM = {"ignore_unknown_options": True, "allow_extra_args": True}
+"""Settings of a command whose further options go to Beam: see `beam_args_of`."""
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -21,6 +33,15 @@ store_option = click.option(
 def echo_json(value: Any) -> None:
     """Print one line of JSON on stdout."""
     click.echo(json.dumps(value))
+
+
+def beam_args_of(context: click.Context) -> list[str]:
+    """The options of a command that are Beam's; refuses what neither Beam nor Rillet knows."""
+    import_beam()
+    from pipelines.options import check_beam_args
+
+    own = [name for parameter in context.command.params for name in parameter.opts]
+    return check_beam_args(context.args, own)
 
 
 def import_beam() -> None:

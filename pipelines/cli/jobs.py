@@ -7,11 +7,18 @@ from typing import Any
 
 import click
 
-from pipelines.cli.common import FILE, FOLDER, echo_json, import_beam, json_option, store_option
+from pipelines.cli.common import (
+    BEAM,
+    FILE,
+    FOLDER,
+    beam_args_of,
+    echo_json,
+    json_option,
+    store_option,
+)
 
 __all__ = ["features", "run"]
 
-_BEAM = {"ignore_unknown_options": True, "allow_extra_args": True}
 _SRC_HELP = (
     "Feedback events: a file, a glob or a folder of .parquet, .jsonl or .jsonl.gz; "
     "also remote (gs://, s3://). May be given several times."
@@ -47,19 +54,11 @@ def _job_config(config: Path | None, **features: Any) -> Any:
     return load_job(config, {"features": features})
 
 
-def _beam_args(context: click.Context) -> list[str]:
-    import_beam()
-    from pipelines.options import check_beam_args
-
-    own = [name for parameter in context.command.params for name in parameter.opts]
-    return check_beam_args(context.args, own)
-
-
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-@click.command(context_settings=_BEAM)
+@click.command(context_settings=BEAM)
 @_events
 @click.option("--out", type=FOLDER, required=True, help="Folder for rows, dead letters, summary.")
 @_features
@@ -80,7 +79,7 @@ def features(
     intervals, history, confidence.
     """
     job = _job_config(config, **given)
-    beam_args = _beam_args(context)
+    beam_args = beam_args_of(context)
     from pipelines.features_job import run_features
 
     summary = run_features(list(events), out, job, beam_args, _now_ms())
@@ -94,7 +93,7 @@ def features(
     )
 
 
-@click.command(context_settings=_BEAM)
+@click.command(context_settings=BEAM)
 @_events
 @click.option("--items", help="Catalogue (Parquet or JSON lines): titles, text, categories.")
 @click.option("--users", help="Users' attributes (Parquet or JSON lines).")
@@ -131,7 +130,7 @@ def run(
     savepoint stops the job so that another run goes on with --savepoint_path.
     """
     job = _job_config(config, **given)
-    beam_args = _beam_args(context)
+    beam_args = beam_args_of(context)
     from pipelines.job import RunRequest, run_job
 
     request = RunRequest(

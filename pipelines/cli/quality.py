@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from pipelines.cli.common import FILE, echo_json, json_option, store_option
+from pipelines.cli.common import BEAM, FILE, beam_args_of, echo_json, json_option, store_option
 
 __all__ = ["evaluate", "retrain"]
 
@@ -131,7 +131,7 @@ def evaluate(
     click.echo(show_evaluation(told), nl=False)
 
 
-@click.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+@click.command(context_settings=BEAM)
 @store_option
 @click.option("--config", type=FILE, help="Job file whose [model] may be another than the store's.")
 @click.option(
@@ -180,12 +180,11 @@ def retrain(
     Killed at any moment, the store is as before or as after. Ends with one line of JSON.
     Options that Rillet does not know go to Beam.
     """
+    beam_args = beam_args_of(context)
     from pipelines.config import load_job
     from pipelines.errors import JobError
-    from pipelines.options import check_beam_args
     from pipelines.retrain import RetrainRequest, run_retrain
 
-    own = [name for parameter in context.command.params for name in parameter.opts]
     request = RetrainRequest(
         store=store,
         config=load_job(config) if config else None,
@@ -193,7 +192,7 @@ def retrain(
         last=last,
         tolerance=tolerance,
         dry_run=dry_run,
-        beam_args=tuple(check_beam_args(context.args, own)),
+        beam_args=tuple(beam_args),
     )
     outcome = run_retrain(request)
     echo_json(outcome)

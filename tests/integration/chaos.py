@@ -42,6 +42,9 @@ STEP_S = 0.4
 AWAY = 3
 """Versions that are made without the sink before it comes back."""
 
+MISSED_S = 8.0
+"""After a worker's death, until a further version is let through."""
+
 
 @dataclass(frozen=True)
 class Kill:
@@ -104,7 +107,7 @@ class Chaos:
         return told
 
     def hold(self, last: int) -> None:
-        """No version after `last` for now: a stream may not end before it was killed."""
+        """No version after `last` until told otherwise: no end before it was killed."""
         pace = stream.pace(self.directory)
         draft = pace.with_suffix(".draft")
         draft.write_text(f"{STEP_S} {last}")
@@ -138,11 +141,25 @@ class Chaos:
         if victim in PARTS_OF:
             up(self.directory, only=[PARTS_OF[victim][0]], timeout_s=LIMIT_S)
         if victim in {"taskmanager", "worker", "trainer"}:  # what the dead had done is no recovery
-            wait_for(lambda: not old.issuperset(self._workers()), self.running, LIMIT_S)
+            wait_for(self._replaced(old, before), self.running, LIMIT_S)
             before = self.versions()
         self.hold(before + AWAY + 1)
         wait_for(lambda: self.versions() > before, self.running, LIMIT_S)
         wait_for(lambda: stream.served(self.sink) > before, self.running, LIMIT_S)
+
+    def _replaced(self, old: set[int], before: int) -> Callable[[], bool]:
+        """Whether there is a worker that is not in `old`, or the job has shown that it needs none.
+
+        A worker that idles is missed by nobody until there is work for it: a further version
+        is let through every few seconds.
+        """
+        began = time.monotonic()
+
+        def replaced() -> bool:
+            self.hold(before + 1 + int((time.monotonic() - began) / MISSED_S))
+            return not old.issuperset(self._workers()) or self.versions() > before + AWAY
+
+        return replaced
 
     def _stepping(self) -> int | None:
         """The process that is in the middle of a step."""

@@ -59,7 +59,7 @@ def stepping(directory: Path) -> Path:
 
 
 def pace(directory: Path) -> Path:
-    """The file that may say how many seconds a step takes, and which is the last one for now."""
+    """The file that may say how many seconds a step takes, and after which one to wait."""
     return directory / "pace"
 
 

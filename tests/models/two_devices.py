@@ -18,7 +18,7 @@ from feedback import batches  # noqa: E402
 from test_devices import SMALL, script  # noqa: E402
 
 from models.config import ModelConfig  # noqa: E402
-from models.learn import _hot, _inputs  # noqa: E402
+from models.learn import _hot, _inputs, _weights  # noqa: E402
 from models.negatives import draw  # noqa: E402
 from models.packing import pack_step  # noqa: E402
 from models.trainer import Trainer  # noqa: E402
@@ -51,7 +51,8 @@ def main() -> None:
     hot, known = _hot(one.config, one.state, prepared), one.state.known_rows()
     negatives = draw(hot, known, one.config.negatives, rng)
     # 7 rows of 8: the second device also has padding, and other weights than the first.
-    given = _inputs(one.config, one.state, prepared, np.arange(7), negatives, 8)
+    weights = _weights(one.config, prepared.batch)
+    given = _inputs(one.config, one.state, prepared, np.arange(7), weights, negatives, 8)
     packed = pack_step(given)
     (loss, leaf, dense), (loss2, leaf2, dense2) = (gradients(t, packed) for t in (one, two))
     np.testing.assert_allclose(loss2.numpy(), loss.numpy(), rtol=1e-6)
