@@ -7,6 +7,7 @@ Both know what the model knows: counts as of the batch before, the whole
 catalogue, the user's own items left out.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,7 @@ __all__ = ["Arms", "Baselines", "Excluded"]
 
 Ints = NDArray[np.integer]
 Floats = NDArray[np.float64]
-_CELLS = 4_000_000  # comparisons held at once
+_CELLS = 200_000  # comparisons held at once: what they need stays in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -86,9 +87,15 @@ class Baselines:
             self.transitions.add(last[known], items[known], ones, int(times.max()))
 
     def ranks(
-        self, now_ms: int, known: NDArray[np.bool_], true: Ints, last: Ints, excluded: Excluded
+        self,
+        now_ms: int,
+        known: NDArray[np.bool_],
+        true: Ints,
+        last: Ints,
+        excluded: Excluded,
+        arms: Sequence[int] | None = None,
     ) -> Arms:
-        """Where every arm puts the true items; popularity arms first, then (half-life, m).
+        """Where the arms put the true items; popularity arms first, then (half-life, m).
 
         Args:
             now_ms: time to decay to.
@@ -96,47 +103,44 @@ class Baselines:
             true: `[n]` their own items, all known.
             last: `[n]` the users' items before; 0 where there was none.
             excluded: what is left out of each row; all known.
+            arms: those that are asked for, in this order; all of them by default.
         """
         share = np.ascontiguousarray(self.counts.at(now_ms, slice(len(known))).T)
         share /= np.maximum(share[:, known].sum(axis=1, keepdims=True), 1e-300)
-        ordered = np.sort(share[:, known], axis=1)
-        most = int(np.bincount(excluded.row, minlength=1).max(initial=1))
-        size = max(1, _CELLS // max(1, most * self.totals.shape[1]))
-        parts = [
-            self._ranks(share, ordered, known, true[i : i + size], last[i : i + size], pairs)
-            for i in range(0, max(len(true), 1), size)
-            for pairs in [excluded.of(i, i + size)]
-        ]
+        # The weight of a transition in each arm; none in the first, popularity alone.
+        inverse = np.concatenate([[0.0], 1.0 / np.asarray(self.smoothing)])
+        width = len(self.half_lives_h)
+        some = [(share, inverse)]
+        if arms is not None:
+            some = [(share[[arm % width]], inverse[[arm // width]]) for arm in arms]
+        parts = [self._in_pieces(*grid, known, true, last, excluded) for grid in some]
         return Arms(
-            np.concatenate([part.greater for part in parts]),
-            np.concatenate([part.ties for part in parts]),
+            np.concatenate([part.greater for part in parts], axis=1),
+            np.concatenate([part.ties for part in parts], axis=1),
         )
 
-    def _ranks(
+    def _in_pieces(
         self,
         share: Floats,
-        ordered: Floats,
+        inverse: Floats,
         known: NDArray[np.bool_],
         true: Ints,
         last: Ints,
         excluded: Excluded,
     ) -> Arms:
-        # [half-lives, 1 + m, n]: the first of the middle axis is popularity alone.
-        inverse = np.concatenate([[0.0], 1.0 / np.asarray(self.smoothing)])
-        moved = self._moved(last, known)
-        bonus = moved.of(np.arange(len(true)), true)
-        own = _Own(share, inverse, true, bonus)
-        greater, ties = _among_all(ordered, own.score)
-        for row, item, more, sign in (
-            (moved.row, moved.item, np.zeros(len(moved.row)), -1),
-            (moved.row, moved.item, moved.weight, 1),
-            (excluded.row, excluded.item, moved.of(excluded.row, excluded.item), -1),
-        ):
-            above, beside = own.beaten_by(row, item, more)
-            greater += sign * above
-            ties += sign * beside
-        ties = np.maximum(ties - 1, 0)  # the true item is beside itself
-        return Arms(_arms_last(greater), _arms_last(ties))
+        ordered = np.sort(share[:, known], axis=1)
+        most = int(np.bincount(excluded.row, minlength=1).max(initial=1))
+        size = max(1, _CELLS // max(1, most * len(share) * len(inverse)))
+        parts = []
+        for i in range(0, max(len(true), 1), size):
+            own, before = true[i : i + size], last[i : i + size]
+            moved = self._moved(before, known)
+            mine = _Own(share, inverse, own, moved.of(np.arange(len(own)), own))
+            parts.append(_ranks(mine, ordered, moved, excluded.of(i, i + size)))
+        return Arms(
+            np.concatenate([part.greater for part in parts]),
+            np.concatenate([part.ties for part in parts]),
+        )
 
     def _moved(self, last: Ints, known: NDArray[np.bool_]) -> "_Moved":
         """Transitions out of each row's last item, to candidates."""
@@ -144,30 +148,38 @@ class Baselines:
         kept = known[item]
         return _Moved(row[kept], item[kept], weight[kept])
 
-    def score(self, arms: Arms, missed: int) -> dict[str, Any]:
-        """Add a batch to the totals; the figures of the arms that lead.
+    def count(self, arms: Arms) -> None:
+        """Add how all arms did on some rows to the totals."""
+        measured = [measure(arms.greater, arms.ties, 20) for measure in (recall, ndcg)]
+        self.totals += np.stack(measured).sum(axis=1)
+
+    def leading(self) -> dict[str, int]:
+        """The arm of each kind with the highest NDCG@20 so far."""
+        width = len(self.half_lives_h)
+        return {
+            "popularity": int(self.totals[1, :width].argmax()),
+            "transitions": width + int(self.totals[1, width:].argmax()),
+        }
+
+    def figures(self, leading: dict[str, int], ranks: Arms, missed: int) -> dict[str, Any]:
+        """JSON-able figures of the arms that lead.
 
         Args:
-            arms: ranks of the rows with a known item.
+            leading: kind → arm.
+            ranks: of these arms on the rows with a known item, in the same order.
             missed: predicted rows whose item was unknown.
         """
-        figures = np.stack([recall(arms.greater, arms.ties, 20), ndcg(arms.greater, arms.ties, 20)])
-        sums = figures.sum(axis=1)
-        self.totals += sums
-        rows = max(len(arms.greater) + missed, 1)
-        width = len(self.half_lives_h)
-        out: dict[str, Any] = {}
-        for name, first, last in (
-            ("popularity", 0, width),
-            ("transitions", width, self.totals.shape[1]),
-        ):
-            best = first + int(self.totals[1, first:last].argmax())
-            out[name] = {
-                "recall@20": float(sums[0, best] / rows),
-                "ndcg@20": float(sums[1, best] / rows),
-                **self.arm(best),
+        rows = max(len(ranks.greater) + missed, 1)
+        found = [measure(ranks.greater, ranks.ties, 20) for measure in (recall, ndcg)]
+        sums = np.stack(found).sum(axis=1) / rows
+        return {
+            name: {
+                "recall@20": float(sums[0, place]),
+                "ndcg@20": float(sums[1, place]),
+                **self.arm(arm),
             }
-        return out
+            for place, (name, arm) in enumerate(leading.items())
+        }
 
     def arm(self, index: int) -> dict[str, float | None]:
         """Half-life (hours; None for no decay) and m of an arm."""
@@ -182,7 +194,7 @@ class Baselines:
 
     def best_half_life(self) -> int:
         """Column of the popularity arm that leads so far."""
-        return int(self.totals[1, : len(self.half_lives_h)].argmax())
+        return self.leading()["popularity"]
 
 
 class _Moved:
@@ -231,6 +243,20 @@ class _Own:
             above += _per_row(score > own, of, rows)
             beside += _per_row(score == own, of, rows)
         return above, beside
+
+
+def _ranks(own: _Own, ordered: Floats, moved: _Moved, excluded: Excluded) -> Arms:
+    greater, ties = _among_all(ordered, own.score)
+    for row, item, more, sign in (
+        (moved.row, moved.item, np.zeros(len(moved.row)), -1),
+        (moved.row, moved.item, moved.weight, 1),
+        (excluded.row, excluded.item, moved.of(excluded.row, excluded.item), -1),
+    ):
+        above, beside = own.beaten_by(row, item, more)
+        greater += sign * above
+        ties += sign * beside
+    ties = np.maximum(ties - 1, 0)  # the true item is beside itself
+    return Arms(_arms_last(greater), _arms_last(ties))
 
 
 def _among_all(ordered: Floats, own: Floats) -> tuple[Ints, Ints]:

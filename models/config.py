@@ -187,6 +187,9 @@ class ModelConfig(Section):
         max_length=16,
         description="m of (T + m·p)/(R + m): how much popularity a transition is mixed with",
     )
+    baseline_rows: int = Field(
+        256, ge=1, description="rows of a micro-batch on which the baselines' grid is tuned"
+    )
     transitions_limit: int = Field(
         2**20, ge=16, le=2**28, description="pairs (last item, next item) that are counted"
     )

@@ -70,10 +70,16 @@ def count_above(
     """
     own = np.take_along_axis(scores, true[:, None], axis=1)
     own = np.where(np.isnan(own), -np.inf, own)
-    greater = (scores > own).sum(axis=1)
+    greater, ties = _counts(scores > own), _counts(scores == own)
     # A true item at -inf is beside everything that is left out: pessimistic, as it should be.
-    ties = ((scores == own) | (np.isneginf(own) & np.isnan(scores))).sum(axis=1)
+    lost = np.isneginf(own[:, 0])
+    ties[lost] += _counts(np.isnan(scores[lost]))
     return greater, np.maximum(ties - 1, 0)
+
+
+def _counts(hits: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """`[rows]`: how many of each row; several times as fast as a sum over an axis."""
+    return np.array([np.count_nonzero(row) for row in hits], np.int64)
 
 
 def place(

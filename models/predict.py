@@ -1,5 +1,6 @@
 """Predict a micro-batch with the model and the baselines that have not seen it."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ __all__ = ["Evaluation", "K", "Scorer", "evaluate", "head_stats"]
 K = 20
 """Every ranking figure is at 20."""
 
-_CELLS = 8_000_000  # scores held at once: 32 MB
+_CELLS = 4_000_000  # scores held at once: 16 MB
 Ints = NDArray[np.integer]
 Floats = NDArray[np.float32]
 
@@ -32,7 +33,8 @@ class Evaluation:
         rows: `[p]` which rows were predicted (`Batch.wanted`).
         known: `[p]` whether their item was a candidate.
         greater: `[p]` candidates above it; `ties`: beside it; `place`: its place from 1.
-        arms: the baselines' ranks of the rows with a known item.
+        tuned: `[t]` places, among the rows with a known item, of those that tell the arms apart.
+        arms: the baselines' ranks of these.
         top: for each row the best item rows, as many as were asked for.
         heads: what the heads predicted for `head_rows`, `[h, heads]`.
     """
@@ -42,6 +44,7 @@ class Evaluation:
     greater: Ints
     ties: Ints
     place: Ints
+    tuned: Ints
     arms: Arms
     top: list[Ints]
     heads: NDArray[np.float64]
@@ -66,10 +69,12 @@ class Scorer:
     users: Floats  # [n, vector_dim]
     items: Floats  # [item rows, vector_dim]
     heads: dict[str, Floats]
-    score: Any  # (users, items) -> [users, items], -inf where not finite
+    score: Callable[[Floats], Floats]  # users -> [users, items], -inf where not finite
 
 
-def evaluate(state: State, step: Prepared, scorer: Scorer, *, keep_top: int) -> Evaluation:
+def evaluate(
+    state: State, step: Prepared, scorer: Scorer, *, keep_top: int, tune: int
+) -> Evaluation:
     """Rank every row's own item among all candidates that its user has not had.
 
     Args:
@@ -77,6 +82,7 @@ def evaluate(state: State, step: Prepared, scorer: Scorer, *, keep_top: int) -> 
         step: the micro-batch.
         scorer: of the model as it is.
         keep_top: how many of the best items to keep for each row; 0 = none.
+        tune: the baselines' arms are told apart on at most so many rows.
     """
     rows = np.flatnonzero(step.batch.wanted)
     known = step.candidates[step.items[rows]]
@@ -95,17 +101,33 @@ def evaluate(state: State, step: Prepared, scorer: Scorer, *, keep_top: int) -> 
         if keep_top:
             top.extend(metrics.best(row, order, keep_top) for row in scores)
     held = rows[known]
-    arms = state.baselines.ranks(
-        step.now, step.candidates, step.items[held], step.last[held], _renumbered(step, held)
-    )
+    tuned = _drawn(len(held), tune, step.number)
+    arms = _arms(state, step, held[tuned])
     head_rows = np.flatnonzero(step.present.any(axis=1))
     heads = _head_scores(state, step, scorer, head_rows)
-    return Evaluation(rows, known, greater, ties, place, arms, top, heads, head_rows)
+    return Evaluation(rows, known, greater, ties, place, tuned, arms, top, heads, head_rows)
+
+
+def _drawn(count: int, limit: int, number: int) -> Ints:
+    """At most `limit` of `count` places, ascending: the same ones for a batch whenever asked."""
+    order = metrics.tie_order(np.arange(count), number)
+    return np.sort(np.argsort(order, kind="stable")[:limit])
+
+
+def _arms(state: State, step: Prepared, rows: Ints, arms: Sequence[int] | None = None) -> Arms:
+    return state.baselines.ranks(
+        step.now,
+        step.candidates,
+        step.items[rows],
+        step.last[rows],
+        _renumbered(step, rows),
+        arms,
+    )
 
 
 def _scores(step: Prepared, scorer: Scorer, rows: Ints) -> Floats:
     """Scores `[rows, item rows]`; -inf for what is no candidate or was had already."""
-    scores: Floats = scorer.score(scorer.users[rows], scorer.items)
+    scores: Floats = scorer.score(scorer.users[rows])
     scores[:, np.flatnonzero(~step.candidates)] = -np.inf
     excluded = _renumbered(step, rows)
     scores[excluded.row, excluded.item] = -np.inf
@@ -137,15 +159,22 @@ def _head_scores(state: State, step: Prepared, scorer: Scorer, rows: Ints) -> ND
 
 
 def report(state: State, step: Prepared, evaluation: Evaluation) -> dict[str, Any]:
-    """JSON-able figures of a micro-batch; counts it into the baselines' totals."""
-    n = len(evaluation.rows)
-    unknown = int(n - evaluation.known.sum())
+    """JSON-able figures of a micro-batch; counts it into the baselines' totals.
+
+    To rank every row by every arm would cost more than to train on it: the arms are told
+    apart by a sample, and those that lead are then ranked on all rows.
+    """
+    n, baselines, held = len(evaluation.rows), state.baselines, evaluation.rows[evaluation.known]
+    unknown = n - len(held)
     figures = evaluation.figures()
+    baselines.count(evaluation.arms)
+    leading = baselines.leading()
+    ranks = _arms(state, step, held, tuple(leading.values()))
     return {
         "evaluated": n,
         "unknown": unknown,
         **{name: float(values.mean()) if n else None for name, values in figures.items()},
-        "baselines": state.baselines.score(evaluation.arms, unknown),
+        "baselines": baselines.figures(leading, ranks, unknown),
         "heads": _head_report(step, evaluation),
     }
 

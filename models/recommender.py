@@ -4,6 +4,7 @@ The score of an item for a user is one inner product,
 `[u, 1, w] · [v, b, F] = u·v + b(F) + w·F`, so any vector index can serve it.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -212,6 +213,11 @@ class Recommender(tfrs.Model):
             rows = scores[odd]
             scores[odd] = np.where(np.isfinite(rows), rows, -np.inf)
         return scores
+
+    def scores_of(self, items: Floats) -> Callable[[Floats], Floats]:
+        """`score` of users against the same items again and again: they are handed over once."""
+        table = tf.constant(items)
+        return lambda users: self.score(users, table)
 
     def train(self, inputs: Inputs) -> tuple[float, bool]:
         """One padded step on `models.learn`'s inputs; its loss, and whether it took effect."""

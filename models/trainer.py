@@ -70,6 +70,7 @@ class Trainer:
         self.config = config
         self.number = 0
         self.listed = K  # items kept of each row's list, where predictions are asked for
+        self.tuned = config.baseline_rows  # rows on which the baselines' arms are told apart
         self.log: Callable[[int], pa.RecordBatch] | None = None  # read where rows are replayed
         self.replayer = Replayer(config)
         encoder = text_encoder(config.text_model, config.text_model_sha256)
@@ -135,9 +136,10 @@ class Trainer:
 
     def _predict(self, step: Prepared, *, keep: bool) -> tuple[Evaluation, pa.RecordBatch | None]:
         rows = np.arange(len(step.candidates))
-        users = self.model.users(step.inputs)
-        scorer = Scorer(users, self.item_vectors(rows, step.now), self.heads(), self.model.score)
-        evaluation = evaluate(self.state, step, scorer, keep_top=self.listed if keep else 0)
+        users, items = self.model.users(step.inputs), self.item_vectors(rows, step.now)
+        scorer = Scorer(users, items, self.heads(), self.model.scores_of(items))
+        listed = self.listed if keep else 0
+        evaluation = evaluate(self.state, step, scorer, keep_top=listed, tune=self.tuned)
         return evaluation, predictions(self.state, step, evaluation) if keep else None
 
     def heads(self) -> dict[str, Floats]:

@@ -97,6 +97,20 @@ def test_many_rows_are_ranked_in_pieces(monkeypatch):
     assert np.array_equal(whole.ties, pieces.ties)
 
 
+def test_some_arms_rank_as_they_do_among_all():
+    base = Baselines(CONFIG, 9)
+    rng = np.random.default_rng(2)
+    base.update(rng.integers(1, 9, 50), rng.integers(0, 9, 50), np.full(50, START))
+    known, true, last = np.arange(9) > 0, rng.integers(1, 9, 12), rng.integers(0, 9, 12)
+    row = np.repeat(np.arange(12), 2)
+    pairs = Excluded(row, (true[row] + np.tile([0, 2], 12)) % 8 + 1)
+    every = base.ranks(START, known, true, last, pairs)
+    some = [8, 0, 2, 5]
+    alone = base.ranks(START, known, true, last, pairs, some)
+    assert np.array_equal(alone.greater, every.greater[:, some])
+    assert np.array_equal(alone.ties, every.ties[:, some])
+
+
 def test_the_arm_that_leads_is_reported():
     base = Baselines(CONFIG, 60)
     # Item 1 was loved long ago, item 2 of late; an hour's half-life sees only the second.
@@ -105,7 +119,13 @@ def test_the_arm_that_leads_is_reported():
     known = np.arange(60) > 0
     none = Excluded(np.zeros(0, np.int64), np.zeros(0, np.int64))
     arms = base.ranks(START + 9 * HOUR, known, np.array([2]), np.array([0]), none)
-    figures = base.score(arms, missed=1)
+    base.count(arms)
+    leading = base.leading()
+    assert leading["popularity"] == 0
+    ranks = base.ranks(
+        START + 9 * HOUR, known, np.array([2]), np.array([0]), none, tuple(leading.values())
+    )
+    figures = base.figures(leading, ranks, missed=1)
     assert figures["popularity"]["half_life_h"] == 1.0
     assert figures["popularity"]["recall@20"] == pytest.approx(0.5)  # one of two was unknown
     assert figures["popularity"]["ndcg@20"] == pytest.approx(0.5)
@@ -117,5 +137,7 @@ def test_nothing_known_yet():
     base = Baselines(CONFIG, 3)
     none = Excluded(np.zeros(0, np.int64), np.zeros(0, np.int64))
     empty = np.zeros(0, np.int64)
-    arms = base.ranks(START, np.zeros(3, bool), empty, empty, none)
-    assert base.score(arms, missed=2)["transitions"]["recall@20"] == 0
+    base.count(base.ranks(START, np.zeros(3, bool), empty, empty, none))
+    leading = base.leading()
+    ranks = base.ranks(START, np.zeros(3, bool), empty, empty, none, tuple(leading.values()))
+    assert base.figures(leading, ranks, missed=2)["transitions"]["recall@20"] == 0
