@@ -10,12 +10,14 @@ STAMP  := $(VENV)/.installed
 
 setup: $(STAMP)  ## create .venv with the locked versions and the command `rillet`
 
+# Bytecode is made here: where PYTHONDONTWRITEBYTECODE is set, every start would compile anew.
 $(STAMP): requirements.lock pyproject.toml setup.py
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else "Python 3.11 to 3.13 is needed, this is %d.%d; name one with: make PYTHON=python3.12 $(or $(MAKECMDGOALS),setup)" % v)'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
-	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip sync --require-hashes requirements.lock
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip sync --require-hashes --compile-bytecode requirements.lock
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --editable .
+	$(BIN)/python -m compileall -q models pipelines
 	touch $@
 
 demo: $(STAMP)  ## simulate a stream, run the whole job on it, show the result
