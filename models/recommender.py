@@ -12,57 +12,22 @@ from numpy.typing import NDArray
 
 from models.config import ModelConfig
 from models.devices import COMPUTED, compute_devices, over_devices
+from models.losses import ranking_loss, ranking_tasks, retrieval_loss
 from models.optimizers import Adam, Table
-from models.packing import INTS, ROW_FLOATS, TABLES, pack_step, pack_users
+from models.packing import TABLES, pack_step, pack_users
 from models.runtime import Tensor, recommenders, tensorflow
-from models.serving import BINARY_HEADS, HEADS
+from models.serving import HEADS
+from models.signatures import Signatures
 from models.towers import ItemBias, UserTower, bag
 
 tf: Any = tensorflow()
 tfrs: Any = recommenders()
 
-__all__ = ["CLOCK", "Recommender", "retrieval_loss"]
-
-CLOCK = 3
-"""Numbers of the moment: sine and cosine of the hour, ln of the time since the last event."""
+__all__ = ["Recommender"]
 
 _POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 Inputs = dict[str, Any]
 Floats = NDArray[np.float32]
-
-
-def retrieval_loss(
-    positive: Tensor,
-    negative: Tensor,
-    correction: Tensor,
-    masked: Tensor,
-    wanted: Tensor,
-    disliked: Tensor,
-) -> Tensor:
-    """Sampled softmax, as a logistic loss on each row's margin over its negatives.
-
-    With z = positive − logsumexp(negative + correction), the row's own softmax
-    probability is σ(z): a wanted row loses −ln σ(z), a disliked one −ln(1 − σ(z)).
-    The correction is −ln of a negative's inclusion probability, which makes the
-    sum an unbiased estimate of that over all items (Bengio and Senécal, 2008).
-
-    Args:
-        positive: `[b]` scores of the rows' own items, uncorrected.
-        negative: `[b, k]` scores.
-        correction: `[k]` −ln P(included); about −1e9 on padding.
-        masked: `[b, k]` bool: accidental hits and items that the user has had.
-        wanted: `[b]` weights of positives.
-        disliked: `[b]` weights of dislikes.
-
-    Returns:
-        `[b]` float32 weighted losses; 0 where nothing is left to compete with.
-    """
-    others = tf.where(masked, -1e9, negative + correction[None, :])
-    alone = tf.reduce_max(others, axis=1) < -1e8
-    z = positive - tf.reduce_logsumexp(others, axis=1)
-    z = tf.where(alone, 0.0, z)
-    loss = wanted * tf.nn.softplus(-z) + disliked * tf.nn.softplus(z)
-    return tf.where(alone, 0.0, loss)
 
 
 class Recommender(tfrs.Model):
@@ -81,7 +46,8 @@ class Recommender(tfrs.Model):
     ) -> None:
         super().__init__()
         self.config = config
-        self._stats, self._text_width = stats, text_width
+        self.signatures = Signatures(config, stats, text_width)
+        self._text_width = text_width
         rates = {"rate": config.table_rate, "accumulator": config.table_accumulator}
         sizes = {
             "user": users,
@@ -109,16 +75,12 @@ class Recommender(tfrs.Model):
             self.projection = self.add_weight(
                 "projection", [text_width, config.dim], initializer="zeros"
             )
-        binary = tf.keras.losses.BinaryCrossentropy(from_logits=True)
-        self.tasks = [
-            tfrs.tasks.Ranking(loss=binary),
-            tfrs.tasks.Ranking(loss=tf.keras.losses.MeanSquaredError()),
-        ]
+        self.tasks = ranking_tasks()
         self._trace()
 
     def _own(self) -> Floats:
         """Each head starts as the sum of the user's and the item's own running mean."""
-        kernel = np.zeros((2, self._stats, len(HEADS)), np.float32)
+        kernel = np.zeros((2, self.signatures.stats, len(HEADS)), np.float32)
         for head in range(len(HEADS)):
             kernel[:, head, head] = 1.0
         return kernel.reshape(-1, len(HEADS))
@@ -126,72 +88,19 @@ class Recommender(tfrs.Model):
     # Traced functions, one trace each: every shape that varies is open ------
 
     def _trace(self) -> None:
-        config = self.config
-        features = tf.TensorSpec([None, len(config.stream_features)], tf.float32)
+        config, given = self.config, self.signatures
         # Keras makes its variables on the first call; the optimizer needs them before.
-        self.compute_loss(self._blank(2, 2))
+        self.compute_loss(given.blank(2, 2))
         self.adam = Adam(self.trainable_variables, config.dense_rate)
-        vectors = tf.TensorSpec([None, config.vector_dim], tf.float32)
-        self._score = _traced(_inner, [vectors, vectors])
-        self._bias = _traced(self.item_bias, [features])
-        self._users = _traced(self.user_vectors, [self._user_signature()])
-        self._items = _traced(self.item_vectors, [self._item_signature()])
+        self._score = _traced(_inner, [given.vectors(), given.vectors()])
+        self._bias = _traced(self.item_bias, [given.features()])
+        self._users = _traced(self.user_vectors, [given.users()])
+        self._items = _traced(self.item_vectors, [given.items()])
         self._gradients = _traced(self.gradients, None, jit=config.jit) if config.jit else None
         self._train = {
-            rows: _traced(self.train_step, [self._step_signature(rows, config.negatives)])
+            rows: _traced(self.train_step, [given.step(rows, config.negatives)])
             for rows in sorted({config.step_rows, config.wide_rows or config.step_rows})
         }
-
-    def _item_signature(self) -> dict[str, Any]:
-        return {
-            "rows": tf.TensorSpec([None], tf.int32),
-            "words": tf.TensorSpec([2, None], tf.int32),
-            "scale": tf.TensorSpec([None], tf.float32),
-            "text": tf.TensorSpec([None, self._text_width], tf.float32),
-        }
-
-    def _user_signature(self) -> dict[str, Any]:
-        width = 1 + 3 * self.config.history
-        return {
-            "ints": tf.TensorSpec([None, width], tf.int32),
-            "clock": tf.TensorSpec([None, CLOCK], tf.float32),
-            "tokens": tf.TensorSpec([2, None], tf.int32),
-            "scale": tf.TensorSpec([None], tf.float32),
-        }
-
-    def _step_signature(self, rows: int, negatives: int) -> dict[str, Any]:
-        """See `models.packing.pack_step`; the rows' own items come first, then the negatives."""
-        features = len(self.config.stream_features)
-
-        def floats(*shape: int) -> Any:
-            return tf.TensorSpec(shape, tf.float32)
-
-        return {
-            "ints": tf.TensorSpec([None], tf.int32),
-            "sizes": tf.TensorSpec([len(INTS)], tf.int32),
-            "row_floats": floats(rows, sum(self._row_widths())),
-            "item_floats": floats(rows + negatives, features + 1),
-            "item_text": floats(rows + negatives, self._text_width),
-            "token_scale": floats(2 * rows),
-            "correction": floats(negatives),
-            "masked": tf.TensorSpec([rows, negatives], tf.bool),
-            "base": floats(len(HEADS)),
-        }
-
-    def _blank(self, rows: int, negatives: int) -> Inputs:
-        """A packed step of nothing but padding."""
-        past = rows * self.config.history
-        sizes = [rows, past, past, past, rows + negatives]
-        sizes += [0] * (len(INTS) - len(sizes))
-        made = {
-            name: tf.zeros([d or 0 for d in spec.shape], spec.dtype)
-            for name, spec in self._step_signature(rows, negatives).items()
-        }
-        ints = tf.zeros([sum(sizes)], tf.int32)
-        return made | {"ints": ints, "sizes": tf.constant(sizes, tf.int32)}
-
-    def _row_widths(self) -> list[int]:
-        return [CLOCK, 2, 2 * self._stats, len(HEADS), len(HEADS)]
 
     def users(self, inputs: Inputs) -> Floats:
         """Served vectors `[b, vector_dim]` of users, from `models.prepare`'s inputs."""
@@ -246,19 +155,6 @@ class Recommender(tfrs.Model):
         return int(model_analyzer.profile(graph, options=wanted).total_float_ops)
 
     # The graph ------------------------------------------------------------
-
-    def unpacked(self, packed: Inputs, rows: int) -> Inputs:
-        """The arrays of `models.packing` apart again, by name."""
-        ints = tf.split(packed["ints"], packed["sizes"], num=len(INTS))
-        floats = tf.split(packed["row_floats"], self._row_widths(), axis=1)
-        given = dict(zip(INTS, ints, strict=True)) | dict(zip(ROW_FLOATS, floats, strict=True))
-        shape = [rows, self.config.history]
-        given |= {name: tf.reshape(given[name], shape) for name in ("past", "types", "ages")}
-        given["rows"] = tf.reshape(given["rows"], [rows])
-        given["features"] = packed["item_floats"][:, :-1]
-        given["scale"] = packed["item_floats"][:, -1]
-        names = ("item_text", "token_scale", "correction", "masked", "base")
-        return given | {name: packed[name] for name in names}
 
     def leaves(self, given: Inputs) -> dict[str, Tensor]:
         """What a step reads of the tables, all float32.
@@ -364,7 +260,7 @@ class Recommender(tfrs.Model):
             disliked,
         )
         # The tasks' losses are means over the rows.
-        heads = rows * self._head_loss(tf.stop_gradient(u), tf.stop_gradient(v), given)
+        heads = rows * ranking_loss(self.tasks, self._ranked(u, v, given), given)
         total = tf.reduce_sum(retrieval) + self.config.head_weight * heads
         return total / float(self.config.step_rows)
 
@@ -376,27 +272,11 @@ class Recommender(tfrs.Model):
         half = [tf.cast(x[:, :dim], tf.bfloat16) for x in (u, others)]
         return tf.cast(_inner(*half), tf.float32) + _inner(u[:, dim:], others[:, dim:])
 
-    def _head_loss(self, u: Tensor, v: Tensor, given: Inputs) -> Tensor:
-        stats = given["stats"]
+    def _ranked(self, u: Tensor, v: Tensor, given: Inputs) -> Tensor:
+        """What the heads say of the rows, `[b, heads]`; the towers do not learn from it."""
+        u, v, stats = tf.stop_gradient(u), tf.stop_gradient(v), given["stats"]
         x = self.hidden(tf.concat([u, v, u * v, stats], 1))
-        out = self.out(tf.cast(x, tf.float32)) + tf.matmul(stats, self.skip) + given["base"]
-        losses = []
-        for task, first, last in zip(
-            self.tasks, (0, BINARY_HEADS), (BINARY_HEADS, len(HEADS)), strict=True
-        ):
-            # One column, as Keras would average over several before it weighs them.
-            labels, predictions, present = (
-                tf.reshape(x[:, first:last], [-1, 1])
-                for x in (given["targets"], out, given["present"])
-            )
-            loss = task(
-                labels=labels,
-                predictions=predictions,
-                sample_weight=present[:, 0],
-                compute_metrics=False,
-            )
-            losses.append(loss * (last - first))
-        return tf.add_n(losses)
+        return self.out(tf.cast(x, tf.float32)) + tf.matmul(stats, self.skip) + given["base"]
 
     def gradients(
         self, leaves: dict[str, Tensor], given: Inputs
@@ -412,7 +292,7 @@ class Recommender(tfrs.Model):
 
     def compute_loss(self, inputs: Inputs, training: bool = False) -> Tensor:
         """TFRS' own entry: the loss of a packed step."""
-        given = self.unpacked(inputs, inputs["row_floats"].shape[0])
+        given = self.signatures.unpacked(inputs, inputs["row_floats"].shape[0])
         return self.loss_of(self.leaves(given), given)
 
     def train_step(self, inputs: Inputs) -> dict[str, Tensor]:
@@ -421,7 +301,7 @@ class Recommender(tfrs.Model):
         Returns:
             loss: float32 scalar; finite: bool scalar, False when the step was skipped.
         """
-        given = self.unpacked(inputs, inputs["row_floats"].shape[0])
+        given = self.signatures.unpacked(inputs, inputs["row_floats"].shape[0])
         compute = self._gradients or self.gradients
         loss, leaf, dense = over_devices(
             compute, self._devices, self.leaves(given), {n: given[n] for n in COMPUTED}

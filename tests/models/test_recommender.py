@@ -8,8 +8,9 @@ from models.runtime import tensorflow
 
 tf = tensorflow()
 
+from models.losses import retrieval_loss  # noqa: E402
 from models.optimizers import Adam, Table  # noqa: E402
-from models.recommender import Recommender, retrieval_loss  # noqa: E402
+from models.recommender import Recommender  # noqa: E402
 from models.serving import HEADS  # noqa: E402
 
 SMALL = ModelConfig(

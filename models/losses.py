@@ -1,0 +1,76 @@
+"""What a step minimises: a sampled softmax over the catalogue, and the ranking heads."""
+
+from typing import Any
+
+from models.runtime import Tensor, recommenders, tensorflow
+from models.serving import BINARY_HEADS, HEADS
+
+tf: Any = tensorflow()
+tfrs: Any = recommenders()
+
+__all__ = ["ranking_loss", "ranking_tasks", "retrieval_loss"]
+
+
+def retrieval_loss(
+    positive: Tensor,
+    negative: Tensor,
+    correction: Tensor,
+    masked: Tensor,
+    wanted: Tensor,
+    disliked: Tensor,
+) -> Tensor:
+    """Sampled softmax, as a logistic loss on each row's margin over its negatives.
+
+    With z = positive − logsumexp(negative + correction), the row's own softmax
+    probability is σ(z): a wanted row loses −ln σ(z), a disliked one −ln(1 − σ(z)).
+    The correction is −ln of a negative's inclusion probability, which makes the
+    sum an unbiased estimate of that over all items (Bengio and Senécal, 2008).
+
+    Args:
+        positive: `[b]` scores of the rows' own items, uncorrected.
+        negative: `[b, k]` scores.
+        correction: `[k]` −ln P(included); about −1e9 on padding.
+        masked: `[b, k]` bool: accidental hits and items that the user has had.
+        wanted: `[b]` weights of positives.
+        disliked: `[b]` weights of dislikes.
+
+    Returns:
+        `[b]` float32 weighted losses; 0 where nothing is left to compete with.
+    """
+    others = tf.where(masked, -1e9, negative + correction[None, :])
+    alone = tf.reduce_max(others, axis=1) < -1e8
+    z = positive - tf.reduce_logsumexp(others, axis=1)
+    z = tf.where(alone, 0.0, z)
+    loss = wanted * tf.nn.softplus(-z) + disliked * tf.nn.softplus(z)
+    return tf.where(alone, 0.0, loss)
+
+
+def ranking_tasks() -> list[Any]:
+    """TFRS' tasks: of the heads that say yes or no, and of those that give a number."""
+    binary = tf.keras.losses.BinaryCrossentropy(from_logits=True)
+    squared = tf.keras.losses.MeanSquaredError()
+    return [tfrs.tasks.Ranking(loss=loss) for loss in (binary, squared)]
+
+
+def ranking_loss(tasks: list[Any], out: Tensor, given: dict[str, Tensor]) -> Tensor:
+    """Sum over the heads of their mean loss, float32 scalar.
+
+    Args:
+        tasks: see `ranking_tasks`.
+        out: `[b, heads]` what the heads say, logits and numbers.
+        given: targets and present `[b, heads]`; present weighs, 0 where nothing is known.
+    """
+    losses = []
+    for task, first, last in zip(tasks, (0, BINARY_HEADS), (BINARY_HEADS, len(HEADS)), strict=True):
+        # One column, as Keras would average over several before it weighs them.
+        labels, predictions, present = (
+            tf.reshape(x[:, first:last], [-1, 1]) for x in (given["targets"], out, given["present"])
+        )
+        loss = task(
+            labels=labels,
+            predictions=predictions,
+            sample_weight=present[:, 0],
+            compute_metrics=False,
+        )
+        losses.append(loss * (last - first))
+    return tf.add_n(losses)
