@@ -10,6 +10,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -26,37 +27,37 @@ Event = dict[str, Any]
 
 def settled(rate: float, dice: random.Random) -> Iterator[tuple[int, Event]]:
     """(Offset in ms, event without its time), for ever: 20,000 users and 2,000 items."""
-    for number in _count():
-        yield (
-            int(number * 1_000 / rate),
-            {
-                "event_id": f"e{number}",
-                "user_id": f"u{min(dice.randrange(20_000), dice.randrange(20_000))}",
-                "item_id": f"i{min(dice.randrange(2_000), dice.randrange(2_000))}",
-                "event_type": dice.choice(KINDS),
-            },
-        )
+
+    def often(n: int) -> int:
+        return min(dice.randrange(n), dice.randrange(n))
+
+    return _events(rate, dice, lambda _: (often(20_000), often(2_000)))
 
 
 def passing(rate: float, dice: random.Random) -> Iterator[tuple[int, Event]]:
     """The same, but nobody stays: a user has some 20 events, an item some 100, then never again."""
-    for number in _count():
+
+    def near(n: int, events: int) -> int:
+        return (n + dice.randrange(200 * events)) // events
+
+    return _events(rate, dice, lambda n: (near(n, 20), near(n, 100)))
+
+
+def _events(
+    rate: float, dice: random.Random, pair: Callable[[int], tuple[int, int]]
+) -> Iterator[tuple[int, Event]]:
+    """`pair`: number of an event → numbers of its user and its item."""
+    for number in count():
+        user, item = pair(number)
         yield (
             int(number * 1_000 / rate),
             {
                 "event_id": f"e{number}",
-                "user_id": f"u{(number + dice.randrange(4_000)) // 20}",
-                "item_id": f"i{(number + dice.randrange(20_000)) // 100}",
+                "user_id": f"u{user}",
+                "item_id": f"i{item}",
                 "event_type": dice.choice(KINDS),
             },
         )
-
-
-def _count() -> Iterator[int]:
-    number = 0
-    while True:
-        yield number
-        number += 1
 
 
 class Cluster:

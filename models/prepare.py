@@ -75,25 +75,13 @@ class Preparer:
         self._read_again(state)
         newest = int(batch.anchor.max(initial=state.now))
         self._publish(state, newest)
-        users = self._admit_users(state, batch)[batch.user]
-        codes = self._admit_items(state, batch)
-        items, history = codes[batch.item], codes[batch.history_item]
+        users, codes = self._admit_users(state, batch), self._admit_items(state, batch)
         touched = batch.touched
-        state.seen.add(users[touched], items[touched], batch.touched_at[touched])
-        targets, present = head_targets(batch)
-        return Prepared(
-            number=number,
-            batch=batch,
-            users=users,
-            items=items,
-            last=_last_item(batch, history),
-            candidates=state.known[: state.item_ids.top],
-            excluded=_excluded(state, batch, users, items, history),
-            now=max(state.now, int(batch.anchor.min(initial=newest))),
-            inputs=self._inputs(state, batch, users, history),
-            targets=targets,
-            present=present,
+        state.seen.add(
+            users[batch.user][touched], codes[batch.item][touched], batch.touched_at[touched]
         )
+        now = max(state.now, int(batch.anchor.min(initial=newest)))
+        return self._told(state, number, batch, (users, codes), now)
 
     def again(self, state: State, number: int, rows: pa.RecordBatch) -> Prepared:
         """Look up rows of earlier micro-batches once more; nothing is admitted or counted.
@@ -104,8 +92,20 @@ class Preparer:
             rows: schema `FEATURES`.
         """
         batch = read_batch(rows)
-        users = state.user_ids.lookup(batch.users)[batch.user]
-        codes = state.item_ids.lookup(batch.items)
+        ids = state.user_ids.lookup(batch.users), state.item_ids.lookup(batch.items)
+        return self._told(state, number, batch, ids, state.now, until=state.now + 1)
+
+    def _told(
+        self,
+        state: State,
+        number: int,
+        batch: Batch,
+        ids: tuple[Ints, Ints],
+        now: int,
+        until: int | None = None,
+    ) -> Prepared:
+        """What is known of the rows, whose users and items have the table rows `ids`."""
+        users, codes = ids[0][batch.user], ids[1]
         items, history = codes[batch.item], codes[batch.history_item]
         targets, present = head_targets(batch)
         return Prepared(
@@ -114,9 +114,9 @@ class Preparer:
             users=users,
             items=items,
             last=_last_item(batch, history),
-            candidates=state.known[: state.item_ids.top].copy(),
-            excluded=_excluded(state, batch, users, items, history, until=state.now + 1),
-            now=state.now,
+            candidates=state.known[: state.item_ids.top],
+            excluded=_excluded(state, batch, users, items, history, until=until),
+            now=now,
             inputs=self._inputs(state, batch, users, history),
             targets=targets,
             present=present,

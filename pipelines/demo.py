@@ -15,7 +15,6 @@ finished one is shown again.
 import json
 import logging
 import shutil
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from rich.text import Text
 
 from models.query import export, history, recommend, versions
 from models.served import Served
+from pipelines.clock import wall_clock_ms
 from pipelines.config import JobConfig, load_job
 from pipelines.errors import RequestError
 from pipelines.render import answer_table, history_table, versions_table
@@ -167,7 +167,7 @@ def _run(out: Path, spec: DemoSpec, run: Job | None) -> dict[str, Any]:
             config=spec.job(),
             predictions=None,
             beam_args=(),
-            now_ms=time.time_ns() // 1_000_000,
+            now_ms=wall_clock_ms(),
         )
         said.write_text(json.dumps((run or run_job)(request)) + "\n", encoding="utf-8")
     told: dict[str, Any] = json.loads(said.read_text(encoding="utf-8"))

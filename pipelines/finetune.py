@@ -23,6 +23,7 @@ from models.embeddings import Keep
 from models.lineage import Lineage, Publication, Trainer
 from models.manifest import Manifest
 from models.store import Store
+from pipelines.clock import wall_clock_ms
 from pipelines.metrics import count_all, observe
 
 __all__ = [
@@ -40,11 +41,6 @@ TRAINER = "models.trainer:Trainer"
 """The class that is trained, as `module:name`: imported on the worker only."""
 
 _log = logging.getLogger("rillet")
-
-
-def wall_clock_ms() -> int:
-    """Epoch milliseconds."""
-    return time.time_ns() // 1_000_000
 
 
 @dataclass(frozen=True)

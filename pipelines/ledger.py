@@ -5,7 +5,6 @@ interrupted run goes on with what it began with, to the byte.
 """
 
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -19,6 +18,7 @@ from models import durable
 from models.line import settle, trained
 from models.manifest import utc_ms
 from models.store import Store
+from pipelines.clock import wall_clock_ms
 from pipelines.config import FeatureConfig, JobConfig
 from pipelines.errors import StoreError
 from pipelines.past import Past, advance, load, read_ends, save
@@ -30,13 +30,9 @@ _FREE = {("features", "shards"), ("model", "text_model")}
 """Settings that change neither rows nor versions; of a text model its files count, not its path."""
 
 
-def _wall_clock_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
 @contextmanager
 def held(
-    store: Store, config: JobConfig, clock: Callable[[], int] = _wall_clock_ms
+    store: Store, config: JobConfig, clock: Callable[[], int] = wall_clock_ms
 ) -> Iterator[None]:
     """Hold the store for a run, made anew where there is none.
 

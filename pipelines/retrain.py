@@ -21,9 +21,10 @@ from models.manifest import utc_ms
 from models.retrain import Retrain
 from models.store import Store
 from pipelines import ledger
+from pipelines.clock import wall_clock_ms
 from pipelines.config import JobConfig
 from pipelines.failures import explain
-from pipelines.finetune import TRAINER, TrainerLoader, wall_clock_ms
+from pipelines.finetune import TRAINER, TrainerLoader
 from pipelines.options import TrainerOptions, pipeline_options
 from pipelines.publish import FileSink
 from pipelines.stored import stored_model

@@ -1,6 +1,5 @@
 """Unparsed batches → valid events, dead letters and counts."""
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +8,7 @@ import apache_beam as beam
 import pyarrow as pa
 
 from pipelines import arrow  # noqa: F401 - registers the coder of batches
+from pipelines.clock import wall_clock_ms
 from pipelines.metrics import count_all
 from pipelines.parse.lines import LINES, parse_lines
 from pipelines.parse.result import Parsed
@@ -37,9 +37,7 @@ class _Validate(beam.DoFn):
         self.now_ms = now_ms
 
     def process(self, batch: pa.RecordBatch) -> Iterator[Any]:
-        parsed = validate(
-            batch, time.time_ns() // 1_000_000 if self.now_ms is None else self.now_ms
-        )
+        parsed = validate(batch, wall_clock_ms() if self.now_ms is None else self.now_ms)
         count_all(parsed.counts)
         if parsed.valid.num_rows:
             yield parsed.valid

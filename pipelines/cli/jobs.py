@@ -1,6 +1,5 @@
 """The jobs: `features` and `run`."""
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from pipelines.cli.common import (
     json_option,
     store_option,
 )
+from pipelines.clock import wall_clock_ms
 
 __all__ = ["features", "run"]
 
@@ -54,10 +54,6 @@ def _job_config(config: Path | None, **features: Any) -> Any:
     return load_job(config, {"features": features})
 
 
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
 @click.command(context_settings=BEAM)
 @_events
 @click.option("--out", type=FOLDER, required=True, help="Folder for rows, dead letters, summary.")
@@ -82,7 +78,7 @@ def features(
     beam_args = beam_args_of(context)
     from pipelines.features_job import run_features
 
-    summary = run_features(list(events), out, job, beam_args, _now_ms())
+    summary = run_features(list(events), out, job, beam_args, wall_clock_ms())
     if as_json:
         echo_json(summary)
         return
@@ -142,6 +138,6 @@ def run(
         predictions=predictions,
         sinks=sinks,
         beam_args=tuple(beam_args),
-        now_ms=_now_ms(),
+        now_ms=wall_clock_ms(),
     )
     echo_json(run_job(request))

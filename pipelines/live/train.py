@@ -2,7 +2,6 @@
 
 import logging
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -18,6 +17,7 @@ from models.line import trained
 from models.lineage import Lineage, Step, Trainer, TrainerFactory
 from models.manifest import Manifest
 from models.schema import EMBEDDINGS
+from pipelines.clock import wall_clock_ms
 from pipelines.finetune import FineTune, Following, counts_of, tell
 from pipelines.live.door import Door
 from pipelines.live.stages import Span
@@ -162,10 +162,6 @@ class _Train(beam.DoFn):
                 live.close()
 
 
-def _wall_clock_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
 @dataclass(eq=False, kw_only=True)
 class TrainLive(beam.PTransform):
     """Spans of the training log → the numbers of the versions made.
@@ -183,7 +179,7 @@ class TrainLive(beam.PTransform):
 
     def expand(self, spans: beam.PCollection[Span]) -> beam.PCollection[int]:
         """One live model."""
-        train = beam.ParDo(_Train(self.job, self.door, _wall_clock_ms)).with_output_types(int)
+        train = beam.ParDo(_Train(self.job, self.door, wall_clock_ms)).with_output_types(int)
         return (
             spans
             | "One" >> beam.Map(lambda span: (0, span)).with_output_types(tuple[int, Span])

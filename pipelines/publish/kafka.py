@@ -22,6 +22,7 @@ import pyarrow as pa
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from models.schema import EMBEDDINGS
+from pipelines.clock import wall_clock_ms
 from pipelines.errors import RequestError
 from pipelines.publish.base import Held, Mark, Shipment, SinkError
 from pipelines.topics import Topic
@@ -54,7 +55,7 @@ class KafkaSink:
         if topic.options:
             name = next(iter(topic.options))
             raise RequestError(f"--sink kafka://…: there is no parameter {name!r}: leave it out")
-        self._topic, self._clock = topic.name, clock or _wall_clock_ms
+        self._topic, self._clock = topic.name, clock or wall_clock_ms
         self._settings: dict[str, str | int | float | bool] = {
             "bootstrap.servers": topic.brokers,
             "log_level": 0,
@@ -257,7 +258,3 @@ def _upto_end(consumer: Any, places: Sequence[Any]) -> list[list[Record]]:
         if time.monotonic() > until:
             raise client.KafkaException(client.KafkaError(client.KafkaError._TIMED_OUT))
     return [logs[place.partition] for place in places]
-
-
-def _wall_clock_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -10,7 +10,6 @@
 version as a whole. The channel `rillet_served` is notified of each version.
 """
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -21,6 +20,7 @@ import pyarrow as pa
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from models.schema import EMBEDDINGS
+from pipelines.clock import wall_clock_ms
 from pipelines.publish.address import Address
 from pipelines.publish.base import Held, Mark, Shipment, SinkError
 from pipelines.publish.copying import copy_rows
@@ -100,7 +100,7 @@ class PostgresSink:
 
     def __init__(self, uri: str, clock: Callable[[], int] | None = None) -> None:
         self._address = Address.parse(uri, _FORM)
-        self._clock = clock or _wall_clock_ms
+        self._clock = clock or wall_clock_ms
         self._held: psycopg.Connection[Any] | None = None
 
     @property
@@ -237,7 +237,3 @@ def _width(rows: pa.Table) -> str:
 
 def _utc(milliseconds: int) -> datetime:
     return datetime.fromtimestamp(milliseconds / 1_000, UTC)
-
-
-def _wall_clock_ms() -> int:
-    return time.time_ns() // 1_000_000

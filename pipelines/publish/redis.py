@@ -15,7 +15,6 @@ happens or does not. The channel `rillet:served` is told each version.
 """
 
 import struct
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -25,6 +24,7 @@ import pyarrow as pa
 import redis as client
 
 from models.schema import EMBEDDINGS
+from pipelines.clock import wall_clock_ms
 from pipelines.publish.address import Address
 from pipelines.publish.base import Held, Mark, Shipment, SinkError
 
@@ -135,7 +135,7 @@ class RedisSink:
 
     def __init__(self, uri: str, clock: Callable[[], int] | None = None) -> None:
         self._address = Address.parse(uri, _FORM)
-        self._clock = clock or _wall_clock_ms
+        self._clock = clock or wall_clock_ms
         self._redis: Any = None
         prefix = self._address.prefix
         self._served, self._begun = f"{prefix}:served", f"{prefix}:begun"
@@ -255,7 +255,3 @@ def _seen(entity: str, one: str, row: Sequence[Any], served: int) -> dict[str, A
         "updated_at": int(updated_at),
         "deleted": False,
     }
-
-
-def _wall_clock_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -22,6 +22,7 @@ from apache_beam.io.watermark_estimators import ManualWatermarkEstimator
 from apache_beam.transforms.core import RestrictionProvider
 from apache_beam.utils.timestamp import Duration, Timestamp
 
+from pipelines.clock import wall_clock_ms
 from pipelines.config import parse_duration
 from pipelines.errors import SourceError
 from pipelines.metrics import count
@@ -35,7 +36,6 @@ from pipelines.read.emit import (
     newest_ms,
     outputs,
     parse,
-    wall_clock_ms,
 )
 from pipelines.read.files import read_unit
 from pipelines.read.positions import Partition, watermark_ms

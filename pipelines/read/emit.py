@@ -4,7 +4,6 @@ A live source's watermark is event time, so records have to be parsed where they
 are read.
 """
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +14,7 @@ from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import Timestamp
 
 from pipelines import arrow  # noqa: F401 - registers the coder of batches
+from pipelines.clock import wall_clock_ms
 from pipelines.metrics import count_all, observe
 from pipelines.parse.lines import LINES, parse_lines
 from pipelines.parse.result import Parsed
@@ -29,15 +29,9 @@ __all__ = [
     "newest_ms",
     "outputs",
     "parse",
-    "wall_clock_ms",
 ]
 
 VALID, DEAD, COUNTS = "valid", "dead", "counts"
-
-
-def wall_clock_ms() -> int:
-    """Epoch milliseconds."""
-    return time.time_ns() // 1_000_000
 
 
 def parse(batch: pa.RecordBatch) -> Parsed:

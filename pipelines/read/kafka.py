@@ -18,6 +18,7 @@ from apache_beam.io.watermark_estimators import ManualWatermarkEstimator
 from apache_beam.transforms.core import RestrictionProvider
 from apache_beam.utils.timestamp import Duration, Timestamp
 
+from pipelines.clock import wall_clock_ms
 from pipelines.metrics import count
 from pipelines.read.broker import Reader, Records, open_reader
 from pipelines.read.emit import (
@@ -29,7 +30,6 @@ from pipelines.read.emit import (
     newest_ms,
     outputs,
     parse,
-    wall_clock_ms,
 )
 from pipelines.read.kafka_uri import KafkaSource
 from pipelines.read.positions import Positions, PositionsCoder, PositionsTracker, watermark_ms

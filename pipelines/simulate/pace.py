@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pipelines.clock import wall_clock_ms
 from pipelines.columns import Ints, as_int64
 from pipelines.simulate.spec import SimulationSpec
 from pipelines.simulate.world import DAY_MS
@@ -27,7 +28,7 @@ _SLICE_MS = 20
 class Clock:
     """The time, and how to wait; arguments, so that a test needs neither."""
 
-    now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
+    now_ms: Callable[[], int] = wall_clock_ms
     sleep: Callable[[float], None] = time.sleep
 
 
