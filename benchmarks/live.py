@@ -9,8 +9,8 @@ table, and writes all figures, with the load before and after each, to a JSON fi
   of the same rows by PyFlink's keyed process functions on the same cluster (from a file,
   without histories: that is cheaper).
 - `latency`: the whole loop with the real trainer at `--rate` events a second and 2 s windows:
-  event time → version on record in the store, and → told by Redis, over all rows, for each
-  minute.
+  event time → version on record in the store, and → told by Redis, over all rows with an event
+  of their window, for each minute.
 - `catchup`: a backlog of a million events with the real trainer; memory by fifths of the way.
 - `soak`: ever new users and items, 20 days of event time, memory for 1 day: memory and sizes
   of checkpoints by fifths of the way.
@@ -35,6 +35,7 @@ from typing import Any
 
 import apache_beam as beam
 import numpy as np
+import pyarrow as pa
 import redis
 from cluster import Cluster, Event, Sampler, machine, passing, settled
 
@@ -237,7 +238,7 @@ def ages(
         manifest = store.manifest(number)
         if manifest.published_at is None or not manifest.gate.served:
             continue
-        times = store.read_batch(number)[0].column("anchor_time").view("int64").to_numpy() / 1_000
+        times = _event_times(store.read_batch(number)[0])
         at = manifest.published_at.timestamp()
         seen["store"].append((at - begin, at - times))
         steps += [manifest.seconds] if at - begin >= warm_s else []
@@ -259,6 +260,18 @@ def ages(
             },
         }
     return result
+
+
+def _event_times(rows: pa.RecordBatch) -> np.ndarray:
+    """Epoch seconds of the first event of each row.
+
+    Rows of which only the dwell of an earlier event became known are left out: that event
+    was in another row, and came with it.
+    """
+    anchor, start = (
+        rows.column(name).view("int64").to_numpy() for name in ("anchor_time", "window_start")
+    )
+    return anchor[anchor >= start] / 1_000
 
 
 def _percentiles(values: np.ndarray) -> dict[str, float]:
