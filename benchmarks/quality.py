@@ -13,17 +13,13 @@ model and baseline resampled together.
 """
 
 import argparse
-import datetime
-import platform
 import sys
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+from prequential import FIGURES, Log, answers, arm_answers, heading, overrides, since
 
 from models import metrics
 from models.evaluation.bootstrap import interval
@@ -32,11 +28,7 @@ from models.evaluation.means import RunningMeans
 from models.inputs import head_targets, read_batch
 from models.serving import BINARY_HEADS, HEADS
 from pipelines.config import JobConfig, load_job
-from pipelines.features_job import run_features
-from pipelines.microbatch import Keys, cut
-from pipelines.read.catalog import read_items, read_users
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
 LOGS = ("kuairand_likes", "movielens_small")
 
 
@@ -46,65 +38,29 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[], metavar="SECTION.FIELD=VALUE")
     parser.add_argument("--batches", type=int, default=None, help="stop after so many")
     given = parser.parse_args()
-    config = load_job(None, _overrides(given.set))
-    cpu = platform.processor() or platform.machine()
-    print(
-        f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d} · {cpu} · Python {sys.version.split()[0]}"
-    )
+    config = load_job(None, overrides(given.set))
+    print(heading())
     for name in given.logs:
-        report(name, config, given.batches)
+        report(Log.read(name, config, given.batches), config)
 
 
-def _overrides(settings: list[str]) -> dict[str, dict[str, Any]]:
-    out: dict[str, dict[str, Any]] = {}
-    for setting in settings:
-        key, _, value = setting.partition("=")
-        section, _, field = key.partition(".")
-        number = value.replace(".", "", 1).replace("e-", "", 1).isdigit()
-        out.setdefault(section, {})[field] = float(value) if number else value
-    return out
-
-
-def report(name: str, config: JobConfig, limit: int | None) -> None:
+def report(log: Log, config: JobConfig) -> None:
     """Run one log and print its table."""
     from models.trainer import Trainer
 
-    folder = Path(name) if Path(name).exists() else DATA / name
-    events = folder if folder.is_file() else folder / "events.parquet"
-    rows, batches = _micro_batches(events, config)
-    trainer = Trainer(
-        config.model,
-        _catalogue(events.parent / "items.parquet", read_items),
-        _catalogue(events.parent / "users.parquet", read_users),
-    )
+    trainer = Trainer(config.model, log.items, log.users)
     trainer.tuned = sys.maxsize  # the best arm in hindsight is judged on every row
-    trainer.log = lambda number: rows.take(pa.array(batches[number - 1]))
+    trainer.log = log.batch
     tally = Tally()
     used = time.process_time()
-    for number, part in enumerate(batches[:limit], 1):
-        batch = rows.take(pa.array(part))
+    for number, batch in log.batches():
         tally.add(trainer.step(number, batch), batch)
-        if number % 200 == 0:
-            print(f"  {name}: {number}/{len(batches)}", file=sys.stderr)
-    used = (time.process_time() - used) / max(len(tally.model), 1)
+    used = (time.process_time() - used) / max(len(log), 1)
     print(
-        f"\n{name}: {rows.num_rows} rows, {len(tally.model)} micro-batches, "
+        f"\n{log.name}: {log.rows.num_rows} rows, {len(log)} micro-batches, "
         f"{used * 1e3:.0f} ms of CPU each"
     )
     tally.print(trainer.state.baselines)
-
-
-def _catalogue(path: Path, read: Any) -> pa.Table | None:
-    return read(str(path)).table if path.exists() else None
-
-
-def _micro_batches(events: Path, config: JobConfig) -> tuple[pa.RecordBatch, list[np.ndarray]]:
-    with tempfile.TemporaryDirectory() as folder:
-        now = int(time.time() * 1_000)
-        run_features([str(events)], Path(folder) / "out", config, [], now)
-        table = pq.read_table(Path(folder) / "out" / "features")
-    rows = table.combine_chunks().to_batches()[0]
-    return rows, cut(Keys.of(rows), config.batch, 1)
 
 
 class Tally:
@@ -119,12 +75,8 @@ class Tally:
     def add(self, result: Any, rows: pa.RecordBatch) -> None:
         """Take in what a step said of its rows."""
         found = result.evaluation
-        figures = found.figures()
-        self.model.append(np.stack([figures["recall@20"], figures["ndcg@20"]]))
-        arms = np.zeros((2, len(found.rows), found.arms.greater.shape[1]), np.float32)
-        for place, measure in enumerate((metrics.recall, metrics.ndcg)):
-            arms[place, found.known] = measure(found.arms.greater, found.arms.ties, 20)
-        self.arms.append(arms)
+        self.model.append(answers(found))
+        self.arms.append(arm_answers(found))
         batch, where = read_batch(rows), found.head_rows
         targets, present = head_targets(batch)
         means = self.means.before(batch)[where, :, 1:]  # the user's, the item's, both
@@ -134,15 +86,14 @@ class Tally:
     def print(self, baselines: Any) -> None:
         """Print the table of the log."""
         sizes = np.array([part.shape[1] for part in self.model])
-        ends = np.cumsum(sizes)
         width = len(baselines.half_lives_h)
         for name, share in (("last half", 0.5), ("last tenth", 0.9)):
-            first = int(np.searchsorted(ends, share * ends[-1]))
+            first = since(sizes, share)
             model = np.stack([part.sum(axis=1) for part in self.model[first:]])
             arms = np.stack([part.sum(axis=1) for part in self.arms[first:]])
             rows = sizes[first:]
             print(f"  {name}: {rows.sum()} rows")
-            for place, figure in enumerate(("recall@20", "NDCG@20")):
+            for place, figure in enumerate(FIGURES):
                 totals = arms[:, place].sum(axis=0)
                 best = int(totals.argmax())
                 popular = int(totals[:width].argmax())
