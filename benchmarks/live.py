@@ -22,6 +22,7 @@ import argparse
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -292,8 +293,8 @@ def soak(cluster: Cluster, given: argparse.Namespace) -> dict[str, Any]:
     """Ever new users and items, with expiry in event time."""
     span_s = 20 * DAY_S
     log = timed(passing(given.events / span_s, random.Random(7)), given.events, span_s)
-    # Small reads: Flink takes its checkpoints between them.
-    told, seen = _through(cluster, "soak", log, SOAK, "&batch=4000&stay=0&defer=50ms")
+    # No faster than it is trained: a checkpoint waits for the steps that are due before it.
+    told, seen = _through(cluster, "soak", log, SOAK, "&batch=4000&stay=0&defer=2s")
     for name in ("flink_mb", "trainer_mb"):
         told[f"{name}_by_fifth"] = [round(value, 1) for value in seen.parts(name, 5)]
     told["users"] = len({event["user_id"] for event in log})
@@ -381,6 +382,8 @@ def main() -> int:
     )
     parser.add_argument("--out", type=Path, default=CACHE / "bench" / "live.json")
     given = parser.parse_args()
+    for end in (signal.SIGINT, signal.SIGTERM):  # however it is ended, its services end with it
+        signal.signal(end, signal.default_int_handler)
     os.environ["PYTHONPATH"] = str(HERE.parent)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     told: dict[str, Any] = {"machine": machine(), "at": datetime.now(UTC).isoformat()}

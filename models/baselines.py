@@ -46,6 +46,10 @@ class Arms:
     greater: Ints  # [rows, arms]
     ties: Ints  # [rows, arms]
 
+    def of(self, arms: Sequence[int]) -> "Arms":
+        """Some of the arms, in this order."""
+        return Arms(self.greater[:, arms], self.ties[:, arms])
+
 
 class Baselines:
     """Counts behind the baselines and how each arm of the grid has done so far.

@@ -169,7 +169,9 @@ def report(state: State, step: Prepared, evaluation: Evaluation) -> dict[str, An
     figures = evaluation.figures()
     baselines.count(evaluation.arms)
     leading = baselines.leading()
-    ranks = _arms(state, step, held, tuple(leading.values()))
+    best = list(leading.values())
+    every = len(evaluation.tuned) == len(held)
+    ranks = evaluation.arms.of(best) if every else _arms(state, step, held, best)
     return {
         "evaluated": n,
         "unknown": unknown,

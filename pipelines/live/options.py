@@ -18,8 +18,9 @@ Source = KafkaSource | DirectorySource
 
 _FLINK: Mapping[str, str | None] = {
     "streaming": None,
-    # A restart repeats at most so many milliseconds of work.
-    "checkpointing_interval": "3000",
+    # A restart repeats at most so many milliseconds of work. Each checkpoint costs what all
+    # state weighs, where the cluster keeps it on the heap: more often is dearer.
+    "checkpointing_interval": "10000",
     # Without it, most runs with checkpoints stalled at their source.
     "finish_bundle_before_checkpointing": None,
     # This is how the runner spells it; a second, the default, is most of the latency.

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipelines.local import fetch, net
+from pipelines.local.mend import mend_residuals
 from pipelines.local.part import HOST, Place
 from pipelines.local.process import Program
 
@@ -55,10 +56,14 @@ class JobServer:
         """The job server in one file; also what `--flink_job_server_jar` wants."""
         folder = fetch.cached(
             place.cache,
-            f"beam-flink-1.19-{_RUNNER}-{_JARS.key()}",
-            lambda folder: fetch.jars(self.name, _JARS, folder),
+            f"beam-flink-1.19-{_RUNNER}-{_JARS.key()}-mended",
+            self._bring,
         )
         return folder / "all.jar"
+
+    def _bring(self, folder: Path) -> None:
+        fetch.jars(self.name, _JARS, folder)
+        mend_residuals(folder / "all.jar")
 
     def programs(self, place: Place) -> Sequence[Program]:
         """One server, in front of the cluster of the same directory."""

@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,8 +47,12 @@ class Records:
     lost: int = 0
 
 
-def consumer(source: KafkaSource) -> Any:
+def consumer(source: KafkaSource, heard: Callable[[Any], None] | None = None) -> Any:
     """A consumer with the source's settings.
+
+    Args:
+        source: what to read.
+        heard: called with each `KafkaError` that concerns no single request.
 
     Raises:
         SourceError: the client library is missing, or refuses a setting.
@@ -60,7 +64,8 @@ def consumer(source: KafkaSource) -> Any:
             "reading Kafka needs confluent-kafka; install it with: pip install 'rillet[kafka]'"
         ) from None
     try:
-        return confluent_kafka.Consumer(source.consumer_settings(), logger=_log)
+        settings = source.consumer_settings() | ({"error_cb": heard} if heard else {})
+        return confluent_kafka.Consumer(settings, logger=_log)
     except confluent_kafka.KafkaException as error:
         raise SourceError(
             f"Kafka refuses a setting: {error.args[0].str()}; see librdkafka's list of settings"
@@ -75,7 +80,8 @@ def ask_bounds(source: KafkaSource, wait_s: float) -> dict[int, Partition]:
     """
     import confluent_kafka
 
-    client = consumer(source)
+    heard: list[Any] = []
+    client = consumer(source, heard.append)
     retrying = tenacity.Retrying(
         stop=tenacity.stop_after_delay(wait_s),
         wait=tenacity.wait_exponential(multiplier=0.2, max=2),
@@ -85,6 +91,13 @@ def ask_bounds(source: KafkaSource, wait_s: float) -> dict[int, Partition]:
     try:
         return retrying(_bounds, client, source)
     except confluent_kafka.KafkaException as error:
+        client.poll(0)  # hands over what was heard meanwhile
+        kinds = (confluent_kafka.KafkaError._AUTHENTICATION, confluent_kafka.KafkaError._SSL)
+        for refusal in (one for one in heard if one.code() in kinds):
+            raise SourceError(
+                f"Kafka at {source.brokers} does not let us in: {refusal.str()}; "
+                "check security.protocol, sasl.* and ssl.* of the source"
+            ) from None
         raise SourceError(
             f"Kafka at {source.brokers} does not answer for topic {source.topic}: "
             f"{error.args[0].str()}; check the address, or start it with: rillet local up"

@@ -231,6 +231,7 @@ def ordeal(
         "--runner=FlinkRunner",
         "--parallelism=2",
         "--trainer_min_ram=1GB",
+        "--checkpointing_interval=3000",
         log=log,
     )
     try:
@@ -260,6 +261,8 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=300_000)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
+    for end in (signal.SIGINT, signal.SIGTERM):  # however it is ended, its services end with it
+        signal.signal(end, signal.default_int_handler)
     dice = random.Random(given.seed)
     victims = [VICTIMS[i % len(VICTIMS)] for i in range(given.kills)]
     dice.shuffle(victims)
