@@ -1,10 +1,11 @@
 """A mend for Beam's job server: what a polling source leaves behind in Flink.
 
-Each time that a splittable DoFn hands back the rest of its work, Beam up to at least 2.73
-keeps that rest in a Flink state of a new name (`sdf_checkpoint:<number>:<index>`), and Flink
-never forgets a name: some 70 kB of heap a time, 6 times a second, until the TaskManager
-stands still (apache/beam issue 27648, mended there by pull request 39191 in July 2026).
-Rests are told apart by their key, which is the rest itself. So the number can go.
+Each time that a splittable DoFn hands back the rest of its work, Beam 2.70 keeps that rest
+in a Flink state of a new name (`sdf_checkpoint:<number>:<index>`), and Flink never forgets a
+name: some 70 kB of heap a time, 6 times a second, until the TaskManager stands still
+(apache/beam issue 27648, mended there by pull request 39191 in July 2026). State is kept by
+key, which is the element that is worked on, and of that there is one rest at a time: the
+number can go.
 """
 
 import zipfile
