@@ -45,7 +45,9 @@ class ModelConfig(Section):
 
     # The user tower.
     sequence: Literal["transformer", "mean", "none"] = Field(
-        "transformer", description="what reads the history beside its last item and its mean"
+        "transformer",
+        description="what reads the history beside its last item and its mean; measured on two "
+        "logs, mean alone was as good or better, and cheaper (benchmarks/quality.md)",
     )
     history: int = Field(
         16, ge=1, le=200, description="newest past events that the tower reads; costs grow with it"
@@ -120,7 +122,7 @@ class ModelConfig(Section):
         ge=0,
         le=10,
         description="of a row that was shown and no more, or left within brief_dwell_s, as a "
-        "dislike; on simulated streams it brings 4 to 6 % of recall@20",
+        "dislike; with dislikes it brings 1 % of recall@20 on kuairand_likes",
     )
     brief_dwell_s: float = Field(
         2.0, ge=0, le=86_400, description="seconds; who leaves a view sooner has skipped it"
