@@ -35,6 +35,8 @@ class Guarded(Kafka):
         return "\n".join(
             [
                 *lines,
+                "listener.security.protocol.map="
+                "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL",
                 f"{name}.ssl.keystore.location={folder / 'broker.p12'}",
                 f"{name}.ssl.keystore.password={PASSWORD}",
                 f"{name}.ssl.keystore.type=PKCS12",
@@ -85,7 +87,8 @@ def test_what_lies_behind_tls_and_a_password_is_read(guarded: Path, tmp_path: Pa
         for name, value in KafkaSource.parse(uri).consumer_settings().items()
         if name == "bootstrap.servers" or name.startswith(("ssl.", "sasl.", "security."))
     }
-    AdminClient(settings).create_topics([NewTopic("guarded", 1, 1)])["guarded"].result(30)
+    admin = AdminClient(settings)
+    admin.create_topics([NewTopic("guarded", 1, 1)])["guarded"].result(30)
     producer = Producer(settings)
     for number in range(20):
         producer.produce("guarded", event(number))
