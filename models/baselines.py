@@ -50,6 +50,11 @@ class Arms:
         """Some of the arms, in this order."""
         return Arms(self.greater[:, arms], self.ties[:, arms])
 
+    def sums(self) -> Floats:
+        """Recall@20 and NDCG@20, summed over the rows: `[2, arms]`."""
+        found = [measure(self.greater, self.ties, 20) for measure in (recall, ndcg)]
+        return np.stack(found).sum(axis=1)
+
 
 class Baselines:
     """Counts behind the baselines and how each arm of the grid has done so far.
@@ -154,8 +159,7 @@ class Baselines:
 
     def count(self, arms: Arms) -> None:
         """Add how all arms did on some rows to the totals."""
-        measured = [measure(arms.greater, arms.ties, 20) for measure in (recall, ndcg)]
-        self.totals += np.stack(measured).sum(axis=1)
+        self.totals += arms.sums()
 
     def leading(self) -> dict[str, int]:
         """The arm of each kind with the highest NDCG@20 so far."""
@@ -174,8 +178,7 @@ class Baselines:
             missed: predicted rows whose item was unknown.
         """
         rows = max(len(ranks.greater) + missed, 1)
-        found = [measure(ranks.greater, ranks.ties, 20) for measure in (recall, ndcg)]
-        sums = np.stack(found).sum(axis=1) / rows
+        sums = ranks.sums() / rows
         return {
             name: {
                 "recall@20": float(sums[0, place]),

@@ -78,7 +78,7 @@ class Preparer:
         users, codes = self._admit_users(state, batch), self._admit_items(state, batch)
         touched = batch.touched
         state.seen.add(
-            users[batch.user][touched], codes[batch.item][touched], batch.touched_at[touched]
+            users[batch.user[touched]], codes[batch.item[touched]], batch.touched_at[touched]
         )
         now = max(state.now, int(batch.anchor.min(initial=newest)))
         return self._told(state, number, batch, (users, codes), now)
