@@ -14,6 +14,7 @@ from pipelines.handover import check_stream, mark_stream
 from pipelines.job import RunRequest, catalogues, fine_tune, shown
 from pipelines.live.job import build
 from pipelines.live.options import live_args, live_options, value_of, watched
+from pipelines.live.train import let_go
 from pipelines.live.watch import Watch
 from pipelines.metrics import counters
 from pipelines.past import Past
@@ -53,7 +54,10 @@ def run_live(request: RunRequest) -> dict[str, Any]:
         build(pipeline, source, request.config, fine_tune(request, store), start)
         result = pipeline.run()
         _log.info("the stream is running; stop it with Ctrl-C")
-        _follow(result, args)
+        try:
+            _follow(result, args)
+        finally:
+            let_go(store)  # of workers in this process (LOOPBACK), whose stream had no end
         counted = counters(result) | {"rows": _rows_since(store, start)}
         told = ledger.summary(store, counted, _stood(store)) | shown(request, store)
     told["seconds"] = round(request.monotonic() - begun, 3)

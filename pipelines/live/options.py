@@ -21,6 +21,8 @@ _FLINK: Mapping[str, str | None] = {
     # A restart repeats at most so many milliseconds of work. Each checkpoint costs what all
     # state weighs, where the cluster keeps it on the heap: more often is dearer.
     "checkpointing_interval": "10000",
+    # At the end of a stream the last span waits for all training, and a checkpoint with it.
+    "checkpoint_timeout_millis": "3600000",
     # Without it, most runs with checkpoints stalled at their source.
     "finish_bundle_before_checkpointing": None,
     # This is how the runner spells it; a second, the default, is most of the latency.

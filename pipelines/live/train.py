@@ -1,126 +1,54 @@
-"""The live trainer: one model, kept across bundles, trained batch by batch as the log grows."""
+"""The live trainer: spans of the training log → versions, by one model kept across bundles."""
 
-import logging
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field
 
 import apache_beam as beam
-import pyarrow as pa
 
-from models.errors import RilletError
-from models.line import trained
-from models.lineage import Lineage, Step, Trainer, TrainerFactory
-from models.manifest import Manifest
-from models.schema import EMBEDDINGS
+from models.store import Store
 from pipelines.clock import wall_clock_ms
-from pipelines.finetune import FineTune, Following, counts_of, tell
+from pipelines.finetune import FineTune, counts_of, tell
 from pipelines.live.door import Door
+from pipelines.live.forward import Forward
 from pipelines.live.stages import Span
 from pipelines.metrics import count_all, observe
 
-__all__ = ["TrainLive"]
+__all__ = ["TrainLive", "let_go"]
 
-_log = logging.getLogger("rillet")
+PATIENCE_S = 2.0
+"""How long a span waits to be trained when nothing else is due.
 
-ENDLESS = 2**62
-"""The last batch of a stream that goes on."""
+Longer than a step takes, so that on a stream that is kept up with a span that is taken for
+done is done; shorter than the runner's checkpoints are apart. With a backlog none waits.
+"""
 
-
-@dataclass(frozen=True)
-class FailedStep:
-    """What a step that raised is taken for: the gate refuses it, the stream goes on."""
-
-    metrics: dict[str, Any]
-    predictions: pa.RecordBatch | None = None
-    delta: pa.RecordBatch = field(
-        default_factory=lambda: pa.RecordBatch.from_pylist([], schema=EMBEDDINGS)
-    )
-
-
-@dataclass
-class Unshaken:
-    """A trainer whose step never raises: one poisoned batch must not stop a stream."""
-
-    trainer: Trainer
-
-    def step(self, number: int, rows: pa.RecordBatch, *, predictions: bool = False) -> Step:
-        """As the trainer, or a failed step with the reason."""
-        try:
-            return self.trainer.step(number, rows, predictions=predictions)
-        except RilletError:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever a poisoned batch does to a model
-            _log.warning("training on micro-batch %d failed: %s", number, error)
-            return FailedStep({"error": f"{type(error).__name__}: {error}", "loss": float("nan")})
-
-    def snapshot(self, version: int) -> pa.Table:
-        """As the trainer."""
-        return self.trainer.snapshot(version)
-
-    def serving(self, folder: Path) -> None:
-        """As the trainer."""
-        self.trainer.serving(folder)
-
-    def save(self, folder: Path) -> None:
-        """As the trainer."""
-        self.trainer.save(folder)
-
-
-@dataclass(frozen=True)
-class _Factory:
-    """Makes trainers that do not raise."""
-
-    inner: TrainerFactory
-
-    def fresh(self) -> Unshaken:
-        return Unshaken(self.inner.fresh())
-
-    def restore(self, folder: Path) -> Unshaken:
-        return Unshaken(self.inner.restore(folder))
-
-
-class Live:
-    """The lineage of a running stream: holds the store, goes on when there is more."""
-
-    def __init__(self, job: FineTune) -> None:
-        self._job, self._held = job, ExitStack()
-        self._held.enter_context(job.store.lock("writer"))
-        self.following: Following = self._held.enter_context(closing(job.follow()))
-        self._done = trained(job.store)
-        self._start()
-
-    def _start(self) -> None:
-        lineage = self._job.lineage(0, ENDLESS)
-        factory = _Factory(lineage.trainers)
-        self._lineage: Lineage = replace(lineage, trainers=factory, group_s=0.0)
-        self._steps = self._lineage.run()
-
-    def forward(self, span: Span) -> Iterator[Manifest]:
-        """Train up to the end of the span; what is done already is not done again."""
-        if span.final:
-            self._lineage.last = span.last  # its last version gets a full copy
-        while self._done < span.last:
-            try:
-                manifest = next(self._steps)
-            except Exception:
-                self._start()  # a generator that raised is spent
-                raise
-            if manifest.batch > self._done:
-                self._done = manifest.batch
-                yield manifest
-
-    def close(self) -> None:
-        """Let the store go."""
-        self._held.close()
-
-
-_live: dict[str, Live] = {}
+_live: dict[str, Forward] = {}
+_left: set[str] = set()
 _busy = threading.Lock()
+
+
+def _model(stage: str, job: FineTune, clock: Callable[[], int]) -> Forward:
+    """The live model of a stage: copies of its DoFn share one."""
+    with _busy:
+        _left.discard(stage)
+        if stage not in _live:
+            _let_go(job.store)
+            _live[stage] = Forward(job, clock)
+        return _live[stage]
+
+
+def let_go(store: Store) -> None:
+    """Close the models of this process that train on a store and that no bundle needs any more."""
+    with _busy:
+        _let_go(store)
+
+
+def _let_go(store: Store) -> None:
+    for stage in [one for one in _left if _live[one].store.root == store.root]:
+        _left.discard(stage)
+        _live.pop(stage).close()
 
 
 class _Train(beam.DoFn):
@@ -136,30 +64,29 @@ class _Train(beam.DoFn):
             self.door.check()
 
     def process(self, element: tuple[int, Span]) -> Iterator[int]:
-        """Make the versions that are due."""
-        with _busy:  # copies of this DoFn share one model
-            if self.stage not in _live:
-                _live[self.stage] = Live(self.job)
-            made = list(self._forward(_live[self.stage], element[1]))
-        yield from made
-
-    def _forward(self, live: Live, span: Span) -> Iterator[int]:
-        for manifest in live.forward(span):
-            newest = int(manifest.newest_event_time.timestamp() * 1_000)
-            count_all(counts_of(manifest))
-            observe("train_ms", round(manifest.seconds * 1_000))
-            observe("freshness_ms", max(self.clock() - newest, 0))
-            live.following.wake()
-            _log.info("version %d: %d rows", manifest.version, manifest.rows)
-            yield manifest.version
+        """Have the versions made that are due; tell of those that were."""
+        span, live = element[1], _model(self.stage, self.job, self.clock)
+        level = live.ask(span.last, final=span.final)
+        live.wait(span.last, None if span.final else PATIENCE_S if level else 0.0)
+        for made in live.made():
+            count_all(counts_of(made.manifest))
+            observe("train_ms", round(made.manifest.seconds * 1_000))
+            observe("freshness_ms", made.freshness_ms)
+            yield made.manifest.version
         tell(live.following)
 
     def teardown(self) -> None:
-        """Let the store go when the worker ends in an orderly way."""
+        """Let the store go at the end of the stream.
+
+        Before it, a runner ends a stage that was idle for a minute: the model stays.
+        """
         with _busy:
-            live = _live.pop(self.stage, None)
-            if live is not None:
-                live.close()
+            live = _live.get(self.stage)
+            if live is None:
+                return
+            _left.add(self.stage)
+            if live.finished:
+                _let_go(live.store)
 
 
 @dataclass(eq=False, kw_only=True)

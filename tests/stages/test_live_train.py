@@ -1,0 +1,222 @@
+"""The live trainer: spans are taken while it trains, and nothing of them is lost."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import apache_beam as beam
+import pytest
+from apache_beam.testing.util import assert_that, equal_to
+from fake_trainer import FakeTrainer
+from rows import feature_rows
+
+from models.config import ModelConfig
+from models.embeddings import Keep
+from models.errors import StoreError
+from models.store import Store
+from pipelines import metrics
+from pipelines.config import BatchConfig, StoreConfig
+from pipelines.finetune import FineTune
+from pipelines.live import train
+from pipelines.live.forward import Forward
+from pipelines.live.stages import Span
+from pipelines.live.train import TrainLive, let_go
+from pipelines.microbatch import LogBatches
+from pipelines.options import pipeline_options
+from pipelines.publish import FileSink
+
+BATCHES, NOW_MS = 5, 1_800_000_000_000
+LIMIT_S = 60.0
+
+
+class Gate:
+    """What steps of `Held` wait for: `through` of them may pass."""
+
+    def __init__(self) -> None:
+        self.change, self.through, self.reached = threading.Condition(), 0, 0
+
+    def let(self, through: int) -> None:
+        with self.change:
+            self.through = through
+            self.change.notify_all()
+
+    def pass_(self, number: int) -> None:
+        with self.change:
+            self.reached = number
+            self.change.notify_all()
+            assert self.change.wait_for(lambda: self.through >= number, LIMIT_S)
+
+    def wait_for_step(self, number: int) -> None:
+        with self.change:
+            assert self.change.wait_for(lambda: self.reached >= number, LIMIT_S)
+
+
+class Held(FakeTrainer):
+    """Begins a step and waits at the gate."""
+
+    gate = Gate()
+
+    def step(self, number, rows, *, predictions=False):
+        self.gate.pass_(number)
+        return super().step(number, rows, predictions=predictions)
+
+
+class Unreadable(FakeTrainer):
+    """Its third step finds the store damaged, once."""
+
+    left = 1
+
+    def step(self, number, rows, *, predictions=False):
+        if number == 3 and type(self).left:
+            type(self).left -= 1
+            raise StoreError("micro-batch 3 is damaged")
+        return super().step(number, rows, predictions=predictions)
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    Held.gate = Gate()
+    yield Held.gate
+    Held.gate.let(BATCHES)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    made = Store(tmp_path / "store")
+    made.create({})
+    batch = BatchConfig(min_rows=4, max_rows=4)
+    LogBatches(made, batch, 50, 0)(feature_rows(4 * BATCHES))
+    return made
+
+
+def job(store: Store, trainer: str = "fake_trainer:FakeTrainer") -> FineTune:
+    return FineTune(
+        store=store,
+        model=ModelConfig(),
+        keep=Keep(**StoreConfig().model_dump()),
+        sinks=[FileSink(store).publish],
+        trainer=trainer,
+    )
+
+
+def do_fn(store: Store, trainer: str) -> train._Train:
+    return train._Train(job(store, trainer), None, lambda: NOW_MS)
+
+
+def told(stage: train._Train, last: int, *, final: bool = False) -> list[int]:
+    return list(stage.process((0, Span(last, final))))
+
+
+def test_spans_of_a_stream_become_versions(store: Store) -> None:
+    pipeline = beam.Pipeline(options=pipeline_options([]))
+    spans = [Span(2), Span(BATCHES, final=True)]
+    made = pipeline | beam.Create(spans, reshuffle=False) | TrainLive(job=job(store))
+    assert_that(made, equal_to([1, 2, 3, 4, 5]))
+    result = pipeline.run()
+    result.wait_until_finish()
+    assert store.versions() == [1, 2, 3, 4, 5]
+    assert store.manifest(5).checkpoint  # the last one of a stream
+    assert metrics.counters(result)["batches"] == BATCHES
+    with store.lock("writer"):  # let go
+        pass
+
+
+def test_a_span_that_nothing_is_before_waits_until_it_is_trained(store: Store) -> None:
+    stage = do_fn(store, "fake_trainer:FakeTrainer")
+    assert told(stage, 2) == [1, 2]
+    assert told(stage, 2) == []  # once more, as after a restart
+    assert told(stage, 3) == [3]
+    assert told(stage, 3, final=True) == []
+    stage.teardown()
+
+
+def test_a_backlog_holds_no_span_up_and_the_last_one_waits_for_all(
+    store: Store, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "PATIENCE_S", 0.0)
+    stage = do_fn(store, f"{__name__}:Held")
+    assert told(stage, 1) == []
+    gate.wait_for_step(1)  # in the middle of the step
+    assert told(stage, 3) == []
+    assert store.versions() == []
+    gate.let(2)
+    gate.wait_for_step(3)  # 3 was asked for while 1 was held
+    assert store.versions() == [1, 2]
+    gate.let(BATCHES)
+    assert told(stage, BATCHES, final=True) == [1, 2, 3, 4, 5]
+    stage.teardown()
+
+
+def test_what_was_taken_and_not_trained_is_trained_with_the_next_span(
+    store: Store, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "PATIENCE_S", 0.0)
+    stage = do_fn(store, f"{__name__}:Held")
+    gate.let(1)
+    told(stage, 4)
+    gate.wait_for_step(2)
+    live = train._live.pop(stage.stage)
+    ending = threading.Thread(target=live.close)  # as when the process ends
+    ending.start()
+    with live._change:
+        assert live._change.wait_for(lambda: live._closed, LIMIT_S)
+    gate.let(BATCHES)
+    ending.join(LIMIT_S)
+    assert store.versions() == [1, 2]  # the step in progress, and no more
+    again = do_fn(store, "fake_trainer:FakeTrainer")
+    assert told(again, BATCHES, final=True)[-1] == BATCHES
+    again.teardown()
+    assert store.versions() == [1, 2, 3, 4, 5]
+
+
+def test_what_training_fails_with_is_raised_once_and_tried_again(store: Store) -> None:
+    Unreadable.left = 1
+    stage = do_fn(store, f"{__name__}:Unreadable")
+    with pytest.raises(StoreError, match="micro-batch 3 is damaged"):
+        told(stage, BATCHES, final=True)
+    assert store.versions() == [1, 2]
+    assert told(stage, BATCHES, final=True) == [1, 2, 3, 4, 5]
+    stage.teardown()
+
+
+def test_a_failed_stage_lets_the_store_go(store: Store) -> None:
+    Unreadable.left = 1
+    stage = do_fn(store, f"{__name__}:Unreadable")
+    with pytest.raises(StoreError):
+        told(stage, BATCHES)
+    stage.teardown()
+    with store.lock("writer"):
+        pass
+
+
+def test_a_model_outlives_the_stage_that_idles_and_is_let_go_with_the_job(store: Store) -> None:
+    FakeTrainer.made = 0
+    stage = do_fn(store, "fake_trainer:FakeTrainer")
+    assert told(stage, 1) == [1]
+    stage.teardown()  # a minute without a span
+    assert told(stage, 2) == [2]
+    assert FakeTrainer.made == 1
+    stage.teardown()
+    let_go(store)
+    with store.lock("writer"):
+        pass
+
+
+def test_another_job_of_the_same_process_takes_the_store_over(store: Store) -> None:
+    first, second = (do_fn(store, "fake_trainer:FakeTrainer") for _ in range(2))
+    assert told(first, 1) == [1]
+    first.teardown()
+    assert told(second, 2) == [2]
+    assert told(second, 2, final=True) == []
+    second.teardown()
+
+
+def test_freshness_is_taken_when_the_version_is_on_record(store: Store) -> None:
+    forward = Forward(job(store), lambda: NOW_MS)
+    forward.ask(1)
+    forward.wait(1, None)
+    (made,) = forward.made()
+    newest = made.manifest.newest_event_time.timestamp() * 1_000
+    assert made.freshness_ms == NOW_MS - newest
+    assert forward.made() == []
+    forward.close()
