@@ -45,12 +45,17 @@ class ModelConfig(Section):
 
     # The user tower.
     sequence: Literal["transformer", "mean", "none"] = Field(
-        "transformer",
-        description="what reads the history beside its last item and its mean; measured on two "
-        "logs, mean alone was as good or better, and cheaper (benchmarks/quality.md)",
+        "mean",
+        description="what reads the history beside its last item and its mean; mean: nothing "
+        "(a Transformer brought no log anything but the simulated ones, benchmarks/quality.md)",
     )
     history: int = Field(
         16, ge=1, le=200, description="newest past events that the tower reads; costs grow with it"
+    )
+    history_content: bool = Field(
+        True,
+        description="past items are read by their content, too: a new item like those that a "
+        "user had is near them from its first event on",
     )
     attention_heads: int = Field(2, ge=1, le=16, description="of the Transformer; divides dim")
     attention_layers: int = Field(1, ge=1, le=8, description="of the Transformer")

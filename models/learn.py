@@ -94,6 +94,7 @@ def _inputs(
     return {
         "users": {name: _pad(value[rows], size) for name, value in step.inputs.items()},
         "items": item_inputs(state, config, items),
+        "contents": state.contents(),
         "features": state.stream.features(step.now, items),
         "correction": negatives.correction,
         "masked": mask(negatives, row, item, size),

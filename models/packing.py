@@ -1,5 +1,6 @@
 """A step's inputs in a few arrays: each one that crosses into TensorFlow costs some 50 µs."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ from numpy.typing import NDArray
 
 from models.groups import Group, grouped, row_numbers
 
-__all__ = ["BAGS", "INTS", "ROW_FLOATS", "TABLES", "pack_step", "pack_users"]
+__all__ = ["BAGS", "INTS", "ROW_FLOATS", "TABLES", "Contents", "pack_step", "pack_users"]
 
 Inputs = dict[str, Any]
 
@@ -28,6 +29,24 @@ ROW_FLOATS = ("clock", "weights", "stats", "targets", "present")
 """What the columns of `row_floats` are, from left to right."""
 
 
+@dataclass(frozen=True)
+class Contents:
+    """What is known of all items by their row, beside their ids.
+
+    Attributes:
+        words: `[items, width]` int32 rows of the word table, 0 for none.
+        texts: `[items, width]` float32 fixed text vectors.
+    """
+
+    words: NDArray[np.int32]
+    texts: NDArray[np.float32]
+
+    def of(self, rows: NDArray[np.integer]) -> Inputs:
+        """Words (row, owner) `[2, t]`, their scale `[n]` and text `[n, width]` of `n` items."""
+        words, owner, scale = row_numbers(self.words[rows])
+        return {"words": np.stack([words, owner]), "scale": scale, "text": self.texts[rows]}
+
+
 def user_tokens(users: Inputs) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]:
     """Attributes and context of `b` users as entries (row, owner) and the scales `[2·b]`.
 
@@ -43,12 +62,27 @@ def user_tokens(users: Inputs) -> tuple[NDArray[np.int32], NDArray[np.int32], ND
     )
 
 
-def pack_users(users: Inputs) -> Inputs:
-    """The user tower's inputs for serving, from `models.prepare`'s."""
-    columns = [users["rows"][:, None], users["past"], users["types"], users["ages"]]
+def _places(past: NDArray[np.integer], group: Group) -> NDArray[np.int32]:
+    """`[b, l]`: where each past item is in the group's `unique`, from 1; 0 where there is none."""
+    return np.where(past > 0, group.place.reshape(past.shape) + 1, 0).astype(np.int32)
+
+
+def pack_users(users: Inputs, contents: Contents) -> Inputs:
+    """The user tower's inputs for serving, from `models.prepare`'s.
+
+    Returns:
+        ints `[b, 1 + 3·l]` (row, places of past items, types, ages), past `[p]` (rows of
+        the distinct past items) int32, past/words, past/scale, past/text (see `Contents.of`);
+        clock `[b, c]`, tokens `[2, t]`, scale `[2·b]`.
+    """
+    group = grouped(users["past"].ravel())
+    places = _places(users["past"], group)
+    columns = [users["rows"][:, None], places, users["types"], users["ages"]]
     rows, owner, scale = user_tokens(users)
-    return {
+    told = {f"past/{name}": value for name, value in contents.of(group.unique).items()}
+    return told | {
         "ints": np.concatenate(columns, axis=1, dtype=np.int32),
+        "past": group.unique,
         "clock": users["clock"],
         "tokens": np.stack([rows, owner]),
         "scale": scale,
@@ -60,20 +94,27 @@ def pack_step(given: Inputs) -> Inputs:
 
     Returns:
         ints `[i]` and sizes `[len(INTS)]` int32 (see `INTS`); row_floats `[b, …]`,
-        item_floats `[n, features + 1]` (features, scale), item_text `[n, width]`,
+        features `[n, features]`, item_text `[n, width]`, past_text `[p, width]`,
+        word_scale `[n + p]` (of the step's items, then of its distinct past ones),
         token_scale `[2·b]`, correction `[k]`, base `[heads]` float32; masked `[b, k]` bool.
     """
     users, items = given["users"], given["items"]
     tokens, token_owner, token_scale = user_tokens(users)
-    words, word_owner = items["words"]
+    history = grouped(users["past"].ravel())
+    past = given["contents"].of(history.unique)
+    words = np.concatenate([items["words"][0], past["words"][0]])
+    word_owner = np.concatenate(
+        [items["words"][1], past["words"][1] + np.int32(len(items["rows"]))]
+    )
     groups = {
         "user": grouped(users["rows"]),
         "item": grouped(items["rows"]),
-        "history": grouped(users["past"].ravel()),
+        "history": history,
         "word": grouped(words, word_owner),
         "attribute": grouped(tokens, token_owner),
     }
-    parts = [users[name].ravel() for name in ("rows", "past", "types", "ages")]
+    parts = [users["rows"], _places(users["past"], history).ravel()]
+    parts += [users[name].ravel() for name in ("types", "ages")]
     parts += [items["rows"], *_arrays(groups)]
     parts += [groups["word"].place, word_owner, groups["attribute"].place, token_owner]
     floats = [users["clock"], *(given[name] for name in ROW_FLOATS[1:])]
@@ -81,8 +122,10 @@ def pack_step(given: Inputs) -> Inputs:
         "ints": np.concatenate(parts, dtype=np.int32),
         "sizes": np.array([len(part) for part in parts], np.int32),
         "row_floats": np.concatenate(floats, axis=1, dtype=np.float32),
-        "item_floats": np.column_stack([given["features"], items["scale"]]).astype(np.float32),
+        "features": given["features"],
+        "word_scale": np.concatenate([items["scale"], past["scale"]]),
         "item_text": items["text"],
+        "past_text": past["text"],
         "token_scale": token_scale,
         "correction": given["correction"],
         "masked": given["masked"],

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from models.baselines import Excluded
 from models.catalogue import Attributes, Catalogue, ragged_to_padded
 from models.config import ModelConfig
-from models.groups import row_numbers
 from models.inputs import Batch, head_targets, read_batch
+from models.packing import Contents
 from models.schema import EVENT_TYPES
 from models.state import State
 from models.text import TextEncoder, hash_token
@@ -250,17 +250,11 @@ def profile_inputs(state: State, config: ModelConfig, users: Ints, now: int) -> 
 def item_inputs(state: State, config: ModelConfig, rows: Ints) -> Inputs:
     """The item tower's inputs.
 
-    Table rows `[n]`, words (row, owner) `[2, t]`, their scale `[n]`, fixed text vectors
-    `[n, width]`.
+    Table rows `[n]`, and what `models.packing.Contents.of` says of them.
     """
-    words, owner, scale = row_numbers(state.words[rows])
     enough = state.item_ids.count[rows] >= config.item_sightings
-    return {
-        "rows": np.where(enough, rows, 0).astype(np.int32),
-        "words": np.stack([words, owner]),
-        "scale": scale,
-        "text": state.texts[rows],
-    }
+    known = Contents(state.words, state.texts)
+    return {"rows": np.where(enough, rows, 0).astype(np.int32), **known.of(rows)}
 
 
 def _excluded(

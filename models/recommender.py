@@ -14,7 +14,7 @@ from models.config import ModelConfig
 from models.devices import COMPUTED, compute_devices, over_devices
 from models.losses import ranking_loss, ranking_tasks, retrieval_loss
 from models.optimizers import Adam, Table
-from models.packing import TABLES, pack_step, pack_users
+from models.packing import Contents, pack_step, pack_users
 from models.runtime import Tensor, recommenders, tensorflow
 from models.serving import HEADS
 from models.signatures import Signatures
@@ -102,9 +102,9 @@ class Recommender(tfrs.Model):
             for rows in sorted({config.step_rows, config.wide_rows or config.step_rows})
         }
 
-    def users(self, inputs: Inputs) -> Floats:
+    def users(self, inputs: Inputs, contents: Contents) -> Floats:
         """Served vectors `[b, vector_dim]` of users, from `models.prepare`'s inputs."""
-        return np.array(self._users(pack_users(inputs)))
+        return np.array(self._users(pack_users(inputs, contents)))
 
     def items(self, inputs: Inputs) -> Floats:
         """Item vectors v `[n, dim]`, from `models.prepare`'s inputs."""
@@ -162,14 +162,16 @@ class Recommender(tfrs.Model):
         user, attributes, context `[b, d]`; past `[b, l, d]`; item `[b + k, d]`.
         """
         bags = {}
-        for name, scale in (("word", given["scale"]), ("attribute", given["token_scale"])):
+        for name, scale in (("word", given["word_scale"]), ("attribute", given["token_scale"])):
             rows = self.tables[name](given[f"{name}/unique"])
             bags[name] = bag(rows, given[f"{name}/place"], given[f"{name}/of"], scale)
         attributes, context = tf.split(bags["attribute"], 2)
+        own = given["features"].shape[0]
+        past = self._past(given["history/unique"], bags["word"][own:], given["past_text"])
         return {
             "user": self.tables["user"](given["rows"]),
-            "past": self.tables["history"](given["past"]),
-            "item": self.tables["item"](given["items"]) + bags["word"],
+            "past": tf.gather(past, given["past"]),
+            "item": self.tables["item"](given["items"]) + bags["word"][:own],
             "attributes": attributes,
             "context": context,
         }
@@ -179,35 +181,47 @@ class Recommender(tfrs.Model):
 
         A leaf is a sum of rows; its gradient goes back to each of them, sorted by row.
         """
-        both = tf.concat([leaf["attributes"], leaf["context"]], 0)
-        flat = {
-            "user": leaf["user"],
-            "item": leaf["item"],
-            "history": tf.reshape(leaf["past"], [-1, self.config.dim]),
-            "word": leaf["item"] * given["scale"][:, None],
-            "attribute": both * given["token_scale"][:, None],
-        }
-        return {
-            name: tf.raw_ops.SparseSegmentSumWithNumSegments(
-                data=flat[name],
+
+        def summed(name: str, flat: Tensor) -> Tensor:
+            return tf.raw_ops.SparseSegmentSumWithNumSegments(
+                data=flat,
                 indices=given[f"{name}/owner"],
                 segment_ids=given[f"{name}/segment"],
                 num_segments=tf.size(given[f"{name}/unique"]),
             )
-            for name in TABLES
+
+        past = summed("history", tf.reshape(leaf["past"], [-1, self.config.dim]))
+        contents = tf.concat([leaf["item"], past], 0)
+        both = tf.concat([leaf["attributes"], leaf["context"]], 0)
+        return {
+            "user": summed("user", leaf["user"]),
+            "item": summed("item", leaf["item"]),
+            "history": past,
+            "word": summed("word", contents * given["word_scale"][:, None]),
+            "attribute": summed("attribute", both * given["token_scale"][:, None]),
         }
+
+    def _past(self, rows: Tensor, content: Tensor, text: Tensor) -> Tensor:
+        """`[1 + p, dim]`: zeros, then the vectors of `p` past items, by id and content.
+
+        The words are those of the items themselves: one like what a user had is near them
+        from its first event on.
+        """
+        known = self._told(self.tables["history"](rows) + content, text)
+        return tf.pad(known, [[1, 0], [0, 0]])
 
     def user_vectors(self, inputs: Inputs) -> Tensor:
         """`[b, vector_dim]` float32: `[u, 1, w]`, from `models.packing.pack_users`' inputs."""
         length = self.config.history
         rows, past, types, ages = tf.split(inputs["ints"], [1, length, length, length], axis=1)
-        place, owner = tf.range(tf.shape(inputs["tokens"])[1]), inputs["tokens"][1]
-        tokens = bag(self.tables["attribute"](inputs["tokens"][0]), place, owner, inputs["scale"])
+        tokens = self._bag("attribute", inputs["tokens"], inputs["scale"])
         attributes, context = tf.split(tokens, 2)
+        content = self._bag("word", inputs["past/words"], inputs["past/scale"])
+        known = self._past(inputs["past"], content, inputs["past/text"])
         return self._tower(
             {
                 "user": self.tables["user"](rows[:, 0]),
-                "past": self.tables["history"](past),
+                "past": tf.gather(known, past),
                 "types": types,
                 "ages": ages,
                 "attributes": attributes,
@@ -221,9 +235,13 @@ class Recommender(tfrs.Model):
 
     def item_vectors(self, inputs: Inputs) -> Tensor:
         """`[n, dim]`: v, by id and content."""
-        words, owner = tf.unstack(inputs["words"])
-        content = bag(self.tables["word"](words), tf.range(tf.size(words)), owner, inputs["scale"])
+        content = self._bag("word", inputs["words"], inputs["scale"])
         return self._told(self.tables["item"](inputs["rows"]) + content, inputs["text"])
+
+    def _bag(self, table: str, entries: Tensor, scale: Tensor) -> Tensor:
+        """Scaled sums of each owner's rows of a table; entries (row, owner) `[2, t]`."""
+        rows, owner = tf.unstack(entries)
+        return bag(self.tables[table](rows), tf.range(tf.size(rows)), owner, scale)
 
     def _told(self, vectors: Tensor, text: Tensor) -> Tensor:
         """`[n, dim]` item vectors with their projected text `[n, width]` added."""

@@ -53,6 +53,10 @@ class Signatures:
         """See `models.packing.pack_users`."""
         return {
             "ints": tf.TensorSpec([None, 1 + 3 * self.config.history], tf.int32),
+            "past": tf.TensorSpec([None], tf.int32),
+            "past/words": tf.TensorSpec([2, None], tf.int32),
+            "past/scale": _floats(None),
+            "past/text": _floats(None, self.text_width),
             "clock": _floats(None, CLOCK),
             "tokens": tf.TensorSpec([2, None], tf.int32),
             "scale": _floats(None),
@@ -64,8 +68,10 @@ class Signatures:
             "ints": tf.TensorSpec([None], tf.int32),
             "sizes": tf.TensorSpec([len(INTS)], tf.int32),
             "row_floats": _floats(rows, sum(self._row_widths())),
-            "item_floats": _floats(rows + negatives, len(self.config.stream_features) + 1),
+            "features": _floats(rows + negatives, len(self.config.stream_features)),
+            "word_scale": _floats(None),
             "item_text": _floats(rows + negatives, self.text_width),
+            "past_text": _floats(None, self.text_width),
             "token_scale": _floats(2 * rows),
             "correction": _floats(negatives),
             "masked": tf.TensorSpec([rows, negatives], tf.bool),
@@ -81,8 +87,11 @@ class Signatures:
             name: tf.zeros([d or 0 for d in spec.shape], spec.dtype)
             for name, spec in self.step(rows, negatives).items()
         }
-        ints = tf.zeros([sum(sizes)], tf.int32)
-        return made | {"ints": ints, "sizes": tf.constant(sizes, tf.int32)}
+        return made | {
+            "ints": tf.zeros([sum(sizes)], tf.int32),
+            "sizes": tf.constant(sizes, tf.int32),
+            "word_scale": tf.zeros([rows + negatives]),
+        }
 
     def unpacked(self, packed: Inputs, rows: int) -> dict[str, Tensor]:
         """The arrays of a packed step apart again, by name."""
@@ -92,10 +101,8 @@ class Signatures:
         shape = [rows, self.config.history]
         given |= {name: tf.reshape(given[name], shape) for name in ("past", "types", "ages")}
         given["rows"] = tf.reshape(given["rows"], [rows])
-        given["features"] = packed["item_floats"][:, :-1]
-        given["scale"] = packed["item_floats"][:, -1]
-        names = ("item_text", "token_scale", "correction", "masked", "base")
-        return given | {name: packed[name] for name in names}
+        rest = set(packed) - {"ints", "sizes", "row_floats"}
+        return given | {name: packed[name] for name in rest}
 
     def _row_widths(self) -> list[int]:
         return [CLOCK, 2, 2 * self.stats, len(HEADS), len(HEADS)]

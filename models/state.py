@@ -12,6 +12,7 @@ from models.config import ModelConfig
 from models.fading import Fading
 from models.hot import HotRows
 from models.ids import IdMap
+from models.packing import Contents
 from models.pairs import PairCounts
 from models.seen import SeenSets
 from models.serving import BINARY_HEADS, HEADS
@@ -120,6 +121,13 @@ class State:
         hot = int(config.negatives * config.hot_share)
         self.hot = HotRows(self.stream.counts, column, hot)
         self.fading = Fading(config.half_lives_h)
+
+    def contents(self) -> Contents:
+        """Words and texts of past items, by item row; none where histories are read by id alone."""
+        if self._config.history_content:
+            return Contents(self.words, self.texts)
+        nothing = np.broadcast_to(np.float32(0.0), self.texts.shape)
+        return Contents(self.words[:, :0], nothing)
 
     def known_rows(self) -> NDArray[np.int32]:
         """Rows of known items, ascending, `[n]` int32; valid until the next is known."""

@@ -136,7 +136,10 @@ class Trainer:
 
     def _predict(self, step: Prepared, *, keep: bool) -> tuple[Evaluation, pa.RecordBatch | None]:
         rows = np.arange(len(step.candidates))
-        users, items = self.model.users(step.inputs), self.item_vectors(rows, step.now)
+        users, items = (
+            self.model.users(step.inputs, self.state.contents()),
+            self.item_vectors(rows, step.now),
+        )
         scorer = Scorer(users, items, self.heads(), self.model.scores_of(items))
         listed = self.listed if keep else 0
         evaluation = evaluate(self.state, step, scorer, keep_top=listed, tune=self.tuned)
@@ -183,9 +186,10 @@ class Trainer:
 
     def user_vectors(self, rows: Ints, now: int) -> Floats:
         """Served vectors `[n, vector_dim]` of user rows as of `now`: `[u, 1, w]`."""
+        contents = self.state.contents()
         parts = [
-            self.model.users(profile_inputs(self.state, self.config, rows[i : i + _CHUNK], now))
-            for i in range(0, len(rows), _CHUNK)
+            self.model.users(profile_inputs(self.state, self.config, part, now), contents)
+            for part in np.split(rows, range(_CHUNK, len(rows), _CHUNK))
         ]
         return np.concatenate([np.zeros((0, self.config.vector_dim), np.float32), *parts])
 

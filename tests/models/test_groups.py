@@ -51,9 +51,10 @@ def test_gradients_go_back_to_every_row_that_was_summed():
     model = Recommender(CONFIG, users=8, items=8, stats=10)
     rng = np.random.default_rng(0)
     rows = {"user": [1, 1, 3], "item": [2, 2, 5, 0, 1, 6, 7], "past": [[1, 2], [0, 2], [2, 2]]}
-    words, owner = np.array([3, 9, 3], np.int32), np.array([0, 0, 4], np.int32)
+    # Owners 7 and 8 are the past items 1 and 2.
+    words, owner = np.array([3, 9, 3, 5, 3], np.int32), np.array([0, 0, 4, 8, 8], np.int32)
     token, of = np.array([8, 8, 2], np.int32), np.array([0, 1, 5], np.int32)
-    scale, token_scale = (rng.random(n).astype(np.float32) for n in (7, 6))
+    scale, token_scale = (rng.random(n).astype(np.float32) for n in (9, 6))
     groups = {
         "user": grouped(np.array(rows["user"])),
         "item": grouped(np.array(rows["item"])),
@@ -61,7 +62,7 @@ def test_gradients_go_back_to_every_row_that_was_summed():
         "word": grouped(words, owner),
         "attribute": grouped(token, of),
     }
-    given = {"scale": tf.constant(scale), "token_scale": tf.constant(token_scale)}
+    given = {"word_scale": tf.constant(scale), "token_scale": tf.constant(token_scale)}
     for name, group in groups.items():
         for part in ("unique", "owner", "segment"):
             given[f"{name}/{part}"] = tf.constant(getattr(group, part))
@@ -72,15 +73,18 @@ def test_gradients_go_back_to_every_row_that_was_summed():
     }
     with tf.GradientTape() as tape:
         content = tf.math.unsorted_segment_sum(
-            tf.gather(tables["word"], words) * scale[owner][:, None], owner, 7
+            tf.gather(tables["word"], words) * scale[owner][:, None], owner, 9
+        )
+        past = tf.gather(tables["history"], [0, 1, 2]) + tf.concat(
+            [np.zeros((1, 4)), content[7:]], 0
         )
         facts = tf.math.unsorted_segment_sum(
             tf.gather(tables["attribute"], token) * token_scale[of][:, None], of, 6
         )
         read = {
             "user": tf.gather(tables["user"], rows["user"]),
-            "item": tf.gather(tables["item"], rows["item"]) + content,
-            "past": tf.gather(tables["history"], rows["past"]),
+            "item": tf.gather(tables["item"], rows["item"]) + content[:7],
+            "past": tf.gather(past, rows["past"]),
             "attributes": facts[:3],
             "context": facts[3:],
         }

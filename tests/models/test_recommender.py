@@ -10,6 +10,7 @@ tf = tensorflow()
 
 from models.losses import retrieval_loss  # noqa: E402
 from models.optimizers import Adam, Table  # noqa: E402
+from models.packing import Contents  # noqa: E402
 from models.recommender import Recommender  # noqa: E402
 from models.serving import HEADS  # noqa: E402
 
@@ -24,6 +25,7 @@ SMALL = ModelConfig(
     attribute_buckets=64,
 )
 WIDTH = len(SMALL.stream_features)
+SILENT = Contents(np.zeros((64, 3), np.int32), np.zeros((64, 0), np.float32))
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +53,7 @@ def inputs(seed: int = 0, rows: int = 4, negatives: int = 6) -> dict:
             "scale": scale,
             "text": np.zeros((n, 0), np.float32),
         },
+        "contents": SILENT,
         "features": rng.normal(size=(n, WIDTH)).astype(np.float32),
         "correction": np.zeros(negatives, np.float32),
         "masked": np.zeros((rows, negatives), bool),
@@ -73,7 +76,7 @@ def users(rng: np.random.Generator, rows: int) -> dict:
         "ages": np.zeros((rows, 4), np.int32),
         "attributes": attributes,
         "context": np.zeros((rows, 2), np.int32),
-        "clock": np.zeros((rows, 3), np.float32),
+        "clock": rng.normal(size=(rows, 3)).astype(np.float32),  # else all starts from nothing
     }
 
 
@@ -177,7 +180,7 @@ def test_a_new_model_is_popularity(model):
     features = np.random.default_rng(0).normal(size=(5, WIDTH)).astype(np.float32)
     v = np.zeros((5, 8), np.float32)
     items = np.concatenate([v, fresh.bias(features), features], axis=1)
-    vectors = fresh.users(users)
+    vectors = fresh.users(users, SILENT)
     assert vectors.shape == (3, SMALL.vector_dim)
     assert (vectors[:, 8] == 1).all()
     hour = SMALL.stream_features.index("log_count_1h")
@@ -219,7 +222,7 @@ def test_tables_grow_without_a_new_trace(model):
     assert model.tables["item"].weights.numpy()[63].any()
     assert model._train[SMALL.step_rows].experimental_get_tracing_count() == 1
     model.items(dict(given["items"]))
-    model.users(given["users"])
+    model.users(given["users"], SILENT)
     before = model.traces()
     for rows in (1, 3):
         given["items"] = {
@@ -229,7 +232,7 @@ def test_tables_grow_without_a_new_trace(model):
             "text": np.zeros((rows, 0), np.float32),
         }
         model.items(given["items"])
-        model.users(users(np.random.default_rng(0), rows))
+        model.users(users(np.random.default_rng(0), rows), SILENT)
     assert model.traces() == before
 
 
@@ -240,7 +243,7 @@ def test_scores_that_are_not_finite_rank_last(model):
 
 def test_weights_of_another_shape_are_refused(model):
     arrays = weights(model)
-    arrays["dense/0"] = arrays["dense/0"][:, :1]
+    arrays["dense/0"] = arrays["dense/0"][:1]
     with pytest.raises(ValueError, match=r"'dense/0' has shape .* the checkpoint"):
         model.load(arrays)
     del arrays["dense/0"]
@@ -248,19 +251,79 @@ def test_weights_of_another_shape_are_refused(model):
         model.load(arrays)
 
 
-@pytest.mark.parametrize("sequence", ["mean", "none"])
-def test_other_ways_to_read_a_history(sequence):
-    config = SMALL.model_copy(update={"sequence": sequence})
-    made = Recommender(config, users=16, items=32, stats=10)
+@pytest.mark.parametrize("sequence", ["mean", "none", "transformer"])
+def test_ways_to_read_a_history(sequence):
+    made = recommender(sequence)
     assert made.train(inputs())[1]
 
 
+def recommender(sequence: str) -> Recommender:
+    config = SMALL.model_copy(update={"sequence": sequence})
+    return Recommender(config, users=16, items=32, stats=10)
+
+
+def history(seed: int) -> dict[str, np.ndarray]:
+    """The user tower's inputs for two users with full histories."""
+    rng = np.random.default_rng(seed)
+    small = {name: np.zeros((2, 8), np.float32) for name in ("user", "attributes", "context")}
+    return small | {
+        "past": rng.normal(size=(2, 4, 8)).astype(np.float32),
+        "types": np.full((2, 4), 2, np.int32),
+        "ages": np.zeros((2, 4), np.int32),
+        "clock": np.zeros((2, 3), np.float32),
+    }
+
+
+def test_a_fresh_transformer_says_nothing():
+    tower, given = recommender("transformer").user_tower, history(0)
+    fresh = tower(given).numpy()
+    for layer in tower._layers:
+        layer._out.kernel.assign(3.0 * layer._out.kernel)
+    assert (tower(given).numpy() == fresh).all()
+    tower._gain.assign(tf.ones_like(tower._gain))
+    assert np.abs(tower(given).numpy() - fresh).max() > 1e-3
+
+
 def test_the_order_of_a_history_matters_to_the_transformer():
-    made = Recommender(SMALL, users=16, items=32, stats=10)
-    for seed in range(5):
-        made.train(inputs(seed))
-    given = users(np.random.default_rng(0), 4)
-    one = made.users(given)
-    given["past"][:, :2] = given["past"][:, 1::-1]  # not the newest
-    given["ages"][:, :2] = [3, 5]  # and told apart by age
-    assert np.abs(made.users(given) - one).max() > 1e-5
+    """Neither the newest item nor the sum changes: the oldest two swap places."""
+    tower, given = recommender("transformer").user_tower, history(0)
+    tower._fade = np.ones_like(tower._fade)
+    tower._gain.assign(tf.ones_like(tower._gain))
+    swapped = given | {"past": given["past"][:, [1, 0, 2, 3]]}
+    assert np.abs(tower(swapped).numpy() - tower(given).numpy()).max() > 1e-3
+    plain = recommender("mean").user_tower
+    plain._fade = np.ones_like(plain._fade)
+    assert plain(swapped).numpy() == pytest.approx(plain(given).numpy(), abs=1e-5)
+
+
+def test_a_past_event_counts_by_its_type_and_age():
+    tower, given = recommender("mean").user_tower, history(0)
+    given["types"][:, 1], given["ages"][:, 2] = 5, 7
+    every = tower(given).numpy()
+    tower._by_type.assign(tf.tensor_scatter_nd_update(tower._by_type, [[5]], [0.0]))
+    tower._by_age.assign(tf.tensor_scatter_nd_update(tower._by_age, [[7]], [0.0]))
+    fewer = tower(given).numpy()
+    assert np.abs(fewer - every).max() > 1e-3
+    given["past"][:, 1:3] = 0.0
+    assert tower(given).numpy() == pytest.approx(fewer, abs=1e-6)
+
+
+def test_a_past_item_is_read_by_its_content_too():
+    """Two users who had an item each, neither of which has a vector of its own yet."""
+    made = recommender("mean")
+    made.tables["word"].weights.assign(tf.random.stateless_normal([64, 8], [1, 2]))
+    given = users(np.random.default_rng(0), 2)
+    given = {name: np.zeros_like(value) for name, value in given.items()}
+    given["past"][:, -1], given["types"][:, -1] = [7, 8], 2
+    alike = made.users(given, SILENT)
+    assert (alike[0] == alike[1]).all()  # their own vectors are zeros yet
+    words = np.zeros((32, 3), np.int32)
+    words[7, :2], words[8, 0] = [5, 6], 9
+    known = made.users(given, Contents(words, np.zeros((32, 0), np.float32)))
+    table = made.tables["word"].weights.numpy()
+    summed = np.stack([(table[5] + table[6]) / np.sqrt(2), table[9]])
+    # As an id vector with the same numbers.
+    made.tables["history"].weights.scatter_nd_update([[7], [8]], summed)
+    by_id = made.users(given, SILENT)
+    assert known == pytest.approx(by_id, abs=1e-5)
+    assert np.abs(known[0] - known[1]).max() > 1e-3

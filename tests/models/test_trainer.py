@@ -126,7 +126,10 @@ def test_the_rank_is_that_of_the_published_vectors():
     for number, part in enumerate(cut[:-1], 1):
         trainer.step(number, part)
     step = trainer._preparer.prepare(trainer.state, len(cut), cut[-1])
-    u, v = trainer.model.users(step.inputs), trainer.item_vectors(np.arange(21), step.now)
+    u, v = (
+        trainer.model.users(step.inputs, trainer.state.contents()),
+        trainer.item_vectors(np.arange(21), step.now),
+    )
     scores = u @ v.T
     evaluation, predicted = trainer._predict(step, keep=True)
     excluded = set(zip(step.excluded.row.tolist(), step.excluded.item.tolist(), strict=True))
