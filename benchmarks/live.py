@@ -293,7 +293,7 @@ def soak(cluster: Cluster, given: argparse.Namespace) -> dict[str, Any]:
     """Ever new users and items, with expiry in event time."""
     span_s = 20 * DAY_S
     log = timed(passing(given.events / span_s, random.Random(7)), given.events, span_s)
-    # No faster than it is trained: a checkpoint waits for the steps that are due before it.
+    # In many small reads: between two of them there may be a checkpoint.
     told, seen = _through(cluster, "soak", log, SOAK, "&batch=4000&stay=0&defer=2s")
     for name in ("flink_mb", "trainer_mb"):
         told[f"{name}_by_fifth"] = [round(value, 1) for value in seen.parts(name, 5)]
