@@ -4,7 +4,8 @@
 
 micro-batch  1,000 rows from an Arrow batch to a delta written as Parquet: ours, with and
              without the prediction of every row before it is trained on; plain TFRS with one
-             live `fit`; plain TFRS with `compile` + `fit` each time (benchmarks/peers)
+             live `fit`; plain TFRS with `compile` + `fit` each time (benchmarks/peers); all of
+             them as by default, then with a Transformer over the history
 tables       the same micro-batch, and its steps alone, with 100k and with 5M rows of 64 in
              the tables of users and of items
 stream       new ids without end: resident memory, ids held, traces of the tf.functions
@@ -91,18 +92,23 @@ def median(values: list[float]) -> float:
 
 def micro_batch(*, quick: bool) -> dict[str, Any]:
     """Print and return the section."""
+    return {sequence: _compared(sequence, quick=quick) for sequence in ("mean", "transformer")}
+
+
+def _compared(sequence: str, *, quick: bool) -> dict[str, float]:
+    """Print and return what each way costs that reads histories so."""
     count = 8 if quick else 20
     runs: dict[str, list[float]] = {}
     for _ in range(1 if quick else 2):  # in turn: the machine's other work falls on all alike
         for name, act in (
-            ("ours", lambda: part("ours", False, count)),
-            ("ours, predicting first", lambda: part("ours", True, count)),
-            ("fit kept alive", lambda: part("fit", count)),
-            ("compile + fit each time", lambda: part("fit_anew", 3)),
+            ("ours", lambda: part("ours", sequence, False, count)),
+            ("ours, predicting first", lambda: part("ours", sequence, True, count)),
+            ("fit kept alive", lambda: part("fit", sequence, count)),
+            ("compile + fit each time", lambda: part("fit_anew", sequence, 3)),
         ):
             runs.setdefault(name, []).extend(act()["cpu_ms"])
     cost = {name: median(values) for name, values in runs.items()}
-    print(f"\na micro-batch of {ROWS} rows, Arrow batch to published delta")
+    print(f"\na micro-batch of {ROWS} rows, Arrow batch to published delta; sequence = {sequence}")
     for name, value in cost.items():
         print(f"  {name:26} {value:8.1f} ms CPU   {value / cost['ours']:6.2f} × ours")
     return cost
@@ -128,7 +134,7 @@ def publish(delta: pa.RecordBatch, folder: str) -> None:
     pq.write_table(table, Path(folder) / "delta.parquet", compression="zstd")
 
 
-def ours(evaluate: bool, count: int) -> dict[str, Any]:
+def ours(sequence: Any, evaluate: bool, count: int) -> dict[str, Any]:
     """CPU milliseconds of each micro-batch of a live trainer."""
     from synthetic import items_table, users_table
 
@@ -136,7 +142,7 @@ def ours(evaluate: bool, count: int) -> dict[str, Any]:
     from models.trainer import Trainer
 
     rng = np.random.default_rng(0)
-    config = ModelConfig(evaluate=evaluate)
+    config = ModelConfig(evaluate=evaluate, sequence=sequence)
     trainer = Trainer(config, items_table(rng, ITEMS), users_table(rng, USERS))
     used = []
     with tempfile.TemporaryDirectory() as folder:
@@ -145,7 +151,7 @@ def ours(evaluate: bool, count: int) -> dict[str, Any]:
     return {"cpu_ms": used[WARM:]}
 
 
-def _peer() -> tuple[Any, tuple[Any, ...], dict[str, np.ndarray]]:
+def _peer(sequence: Any) -> tuple[Any, tuple[Any, ...], dict[str, np.ndarray]]:
     from peers import tfrs_fit
     from synthetic import items_table, users_table
 
@@ -153,7 +159,7 @@ def _peer() -> tuple[Any, tuple[Any, ...], dict[str, np.ndarray]]:
     from models.config import ModelConfig
 
     rng = np.random.default_rng(0)
-    config = ModelConfig()
+    config = ModelConfig(sequence=sequence)
     catalogue = Catalogue(items_table(rng, ITEMS), config)
     known = Attributes(users_table(rng, USERS), config)
     users = [f"user{n}" for n in range(USERS)]
@@ -163,9 +169,9 @@ def _peer() -> tuple[Any, tuple[Any, ...], dict[str, np.ndarray]]:
     return tfrs_fit, (config, users, catalogue.ids, words), facts
 
 
-def fit(count: int) -> dict[str, Any]:
+def fit(sequence: str, count: int) -> dict[str, Any]:
     """CPU milliseconds of each micro-batch, one model kept alive."""
-    peer, arguments, facts = _peer()
+    peer, arguments, facts = _peer(sequence)
     model = peer.compiled(*arguments)
     length = arguments[0].history
     used = []
@@ -181,9 +187,9 @@ def fit(count: int) -> dict[str, Any]:
     return {"cpu_ms": used[WARM:]}
 
 
-def fit_anew(count: int) -> dict[str, Any]:
+def fit_anew(sequence: str, count: int) -> dict[str, Any]:
     """CPU milliseconds of each micro-batch, a new model that takes over the old one's weights."""
-    peer, arguments, facts = _peer()
+    peer, arguments, facts = _peer(sequence)
     length = arguments[0].history
     kept: list[list[np.ndarray]] = []
     used = []

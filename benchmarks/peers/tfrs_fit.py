@@ -1,9 +1,9 @@
 """The same recommender as TFRS' own guides would build it: Keras layers, `compile`, `fit`.
 
-Towers of the same width, history and vocabulary as ours, the same number of candidates a
-row competes with (its batch and a uniform sample), accidental hits removed, one sparse
-Adagrad. No ranking heads, no stream features, no gates, a vocabulary that is known before:
-what is left out makes it cheaper.
+Towers of the same width, history and vocabulary as ours, with a Transformer or without as
+ours, the same number of candidates a row competes with (its batch and a uniform sample),
+accidental hits removed, one sparse Adagrad. No ranking heads, no stream features, no gates,
+no content of past items, a vocabulary that is known before: what is left out makes it cheaper.
 """
 
 import os
@@ -45,6 +45,7 @@ class Towers(keras.Model):
         self.age = keras.layers.Embedding(AGES, dim)
         self.facts = keras.layers.Embedding(config.attribute_buckets, dim)
         self.words = keras.layers.Embedding(config.text_buckets, dim)
+        self.transformer = config.sequence == "transformer"
         self.attention = keras.layers.MultiHeadAttention(
             config.attention_heads, dim // config.attention_heads
         )
@@ -55,18 +56,20 @@ class Towers(keras.Model):
         self.out = keras.layers.Dense(dim)
 
     def user(self, inputs: dict[str, Any]) -> Any:
-        """Users by id, facts, the moment and a Transformer over their history."""
+        """Users by id, facts, the moment and their history."""
         past = self.past(self.item_lookup(inputs["history"]))
         held = inputs["types"] > 0
         mask = tf.cast(held, tf.float32)[..., None]
-        x = past + self.kind(inputs["types"]) + self.age(inputs["ages"])
-        y = self.norms[0](x)
-        x += self.attention(y, y, attention_mask=held[:, None, :])
-        x += self.down(self.up(self.norms[1](x)))
         mean = tf.math.divide_no_nan(tf.reduce_sum(past * mask, 1), tf.reduce_sum(mask, 1))
         facts = tf.reduce_mean(self.facts(inputs["facts"]), 1)
         parts = [self.user_id(self.user_lookup(inputs["user"])), facts, inputs["clock"]]
-        parts += [past[:, -1], mean, self.norms[2](x[:, -1])]
+        parts += [past[:, -1], mean]
+        if self.transformer:
+            x = past + self.kind(inputs["types"]) + self.age(inputs["ages"])
+            y = self.norms[0](x)
+            x += self.attention(y, y, attention_mask=held[:, None, :])
+            x += self.down(self.up(self.norms[1](x)))
+            parts.append(self.norms[2](x[:, -1]))
         return self.out(self.mix(tf.concat(parts, 1)))
 
     def item(self, row: Any, words: Any) -> Any:
