@@ -19,9 +19,9 @@ both models resampled together. Below 1 the part helps (the Transformer: above 1
 
 What cannot be switched off by a setting is not here: the stream features, the items' bias and
 the gate on them (the nearest is to leave two of the five half-lives), the fading sum of past
-items (it goes with "no history"), and in-batch negatives, which
-the model does not have. `heads off` cannot change a ranking, for the towers do not learn
-from the heads: it is there to show just that.
+items (it goes with "no history"), and in-batch negatives, which the model does not have.
+`heads off` cannot change a ranking, for the towers do not learn from the heads: it is there
+to show just that.
 """
 
 import argparse
