@@ -96,8 +96,8 @@ class Forward:
     """The lineage of a running stream: holds the store, trains what it is told is in the log.
 
     A thread trains, so that whoever tells of new batches need not wait: a runner's
-    checkpoint does not stand behind a step. What is asked for lies in the log; after a
-    crash the next one to ask is asked for all of it.
+    checkpoint does not stand behind a step. What a crash left untrained lies in the log:
+    it is begun with at once, whatever the first one to ask asks for.
 
     Args:
         job: what training needs to know.
@@ -113,6 +113,7 @@ class Forward:
         self._held.enter_context(job.store.lock("writer"))
         self.following: Following = self._held.enter_context(closing(job.follow()))
         self._done = self._asked = trained(job.store)
+        self._goal = max(self._done, job.store.last_batch())
         self._begin()
         self._made: list[Made] = []
         self._error: Exception | None = None
@@ -126,7 +127,7 @@ class Forward:
     def finished(self) -> bool:
         """Whether the stream is at its end and all of it was trained, or training failed."""
         with self._change:
-            return self._failed or (self._final and self._done >= self._asked)
+            return self._failed or (self._final and self._done >= self._goal)
 
     def ask(self, last: int, *, final: bool = False) -> bool:
         """Have the log trained up to `last`; no more will be asked for after `final`.
@@ -137,9 +138,10 @@ class Forward:
         with self._change:
             level = self._done >= self._asked
             self._asked, self._final = max(self._asked, last), self._final or final
+            self._goal = max(self._goal, last)
             self._failed = self._error is not None
             if final:
-                self._lineage.last = self._asked  # its last version gets a full copy
+                self._lineage.last = self._goal  # its last version gets a full copy
             self._change.notify_all()
             return level
 
@@ -199,7 +201,7 @@ class Forward:
         """Wait for something to do; False at the end."""
         with self._change:
             self._change.wait_for(
-                lambda: self._closed or (self._done < self._asked and self._error is None)
+                lambda: self._closed or (self._done < self._goal and self._error is None)
             )
             return not self._closed
 
