@@ -38,7 +38,8 @@ class Batch:
     rating: NDArray[np.float64]  # [n], nan where none
     confidence: NDArray[np.float64]  # [n]
     since_event: NDArray[np.float64]  # [n] ms, nan where none
-    history_row: Ints  # [m] row that a past event belongs to, ascending, oldest first
+    history_row: Ints  # [m] row that a past event belongs to, ascending, oldest first;
+    # of events in a row with the same item, the newest
     history_item: Ints  # [m] code into items
     history_type: Ints  # [m] event type
     history_age: Ints  # [m] ms
@@ -105,6 +106,8 @@ def read_batch(rows: pa.RecordBatch) -> Batch:
     kinds = pc.index_in(_plain(rows["history_types"].flatten()), pa.array(EVENT_TYPES))
     tokens, token_row, token = _context(rows)
     n = rows.num_rows
+    owner, past = np.repeat(np.arange(n), lengths), item[n:]
+    kept = _newest_of_runs(owner, past)
     return Batch(
         users=users,
         items=items,
@@ -119,13 +122,24 @@ def read_batch(rows: pa.RecordBatch) -> Batch:
         rating=_floats(rows["rating"]),
         confidence=_floats(rows["confidence"]),
         since_event=_floats(rows["since_event_ms"]),
-        history_row=np.repeat(np.arange(n), lengths),
-        history_item=item[n:],
-        history_type=pc.fill_null(kinds, 0).to_numpy(zero_copy_only=False).astype(np.int64),
-        history_age=_ints(rows["history_age_ms"].flatten()),
+        history_row=owner[kept],
+        history_item=past[kept],
+        history_type=pc.fill_null(kinds, 0).to_numpy(zero_copy_only=False)[kept].astype(np.int64),
+        history_age=_ints(rows["history_age_ms"].flatten())[kept],
         token_row=token_row,
         token=token,
     )
+
+
+def _newest_of_runs(row: Ints, item: Ints) -> Ints:
+    """Places of the past events that no other event of their row with the same item follows.
+
+    Views, clicks and likes of one item are one thing that a user did: places in a history
+    then tell what came before what.
+    """
+    ends = np.ones(len(row), bool)
+    ends[:-1] = (row[1:] != row[:-1]) | (item[1:] != item[:-1])
+    return np.flatnonzero(ends)
 
 
 def _plain(array: pa.Array) -> pa.Array:

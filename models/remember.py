@@ -69,9 +69,12 @@ def _profile(state: State, step: Prepared) -> None:
     own = batch.touched[rows]
     mine = rows[own]
     kinds = (batch.strongest[mine] + 1).astype(np.int8)
-    past[own] = np.column_stack([past[own][:, 1:], step.items[mine]])
-    types[own] = np.column_stack([types[own][:, 1:], kinds])
-    times[own] = np.column_stack([times[own][:, 1:], batch.anchor[mine]])
+    # What the next row's history begins with: once more the same item takes the newest place.
+    repeats = (past[own][:, -1:] == step.items[mine][:, None]) & (types[own][:, -1:] > 0)
+    for values, newest in ((past, step.items[mine]), (types, kinds), (times, batch.anchor[mine])):
+        held = np.where(repeats, values[own], np.roll(values[own], -1, axis=1))
+        held[:, -1] = newest
+        values[own] = held
     profiles.past[users], profiles.types[users], profiles.times[users] = past, types, times
     profiles.context[users] = step.inputs["context"][rows]
     profiles.last_event[users] = batch.anchor[rows]

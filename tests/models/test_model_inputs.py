@@ -43,6 +43,19 @@ def test_ids_and_histories_become_codes():
     assert batch.anchor[c] == START + 300_000
 
 
+def test_what_a_user_did_with_an_item_in_a_row_is_one_past_event_the_newest():
+    kinds = [("a", "view"), ("a", "like"), ("b", "view"), ("a", "view"), ("a", "dislike")]
+    script = [event(n, "u", item, 100 * n, kind) for n, (item, kind) in enumerate(kinds)]
+    batch = read_batch(rows([*script, event(5, "u", "c", 600), event(6, "v", "a", 650)]))
+    c = next(n for n in range(len(batch)) if batch.items[batch.item[n]] == "c")
+    mine = np.flatnonzero(batch.history_row == c)
+    assert [
+        (batch.items[batch.history_item[k]], EVENT_TYPES[batch.history_type[k]]) for k in mine
+    ] == [("a", "like"), ("b", "view"), ("a", "dislike")]
+    assert batch.history_age[mine].tolist() == [500_000, 400_000, 200_000]
+    assert (np.diff(batch.history_row) >= 0).all()
+
+
 def test_contexts_and_platforms_become_tokens():
     batch = read_batch(rows(SCRIPT))
     named = [

@@ -10,7 +10,7 @@ from feedback import START, batches, event, rows
 from models.config import ModelConfig
 from models.errors import StoreError
 from models.inputs import read_batch
-from models.schema import EMBEDDINGS, ITEMS, PREDICTIONS, USERS
+from models.schema import EMBEDDINGS, EVENT_TYPES, ITEMS, PREDICTIONS, USERS
 from models.serving import load_heads, score_heads
 from models.trainer import Trainer
 
@@ -332,6 +332,22 @@ def test_the_serving_folder_scores_as_the_model_does(run, tmp_path):
     assert {"user:country=de", "platform:web", "context:hour=1"} <= {row["key"] for row in keys}
     for row in keys:
         assert row["scores"] == sorted(row["scores"], reverse=True)
+
+
+def test_what_is_remembered_of_a_user_is_what_their_next_row_begins_with():
+    """A view and a like of one item are one past event, also across micro-batches."""
+    kinds = [("a", "view"), ("b", "view"), ("b", "like"), ("c", "view"), ("b", "view")]
+    script = [event(n, "u", item, 700 * n, kind) for n, (item, kind) in enumerate(kinds)]
+    trainer = Trainer(SMALL, None, None)
+    for number, part in enumerate(batches(script), 1):
+        trainer.step(number, part)
+    state = trainer.state
+    user, items = state.user_ids.lookup(["u"])[0], state.item_ids.lookup(["a", "b", "c"])
+    a, b, c = items.tolist()
+    assert state.profiles.past[user].tolist() == [a, b, c, b]
+    types = ["view", "like", "view", "view"]
+    assert state.profiles.types[user].tolist() == [EVENT_TYPES.index(t) + 1 for t in types]
+    assert state.profiles.times[user].tolist() == [START + 700_000 * n for n in (0, 2, 3, 4)]
 
 
 def planted(n: int, seed: int = 0) -> list[dict]:
