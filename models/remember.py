@@ -71,9 +71,9 @@ def _profile(state: State, step: Prepared) -> None:
     kinds = (batch.strongest[mine] + 1).astype(np.int8)
     # What the next row's history begins with: once more the same item takes the newest place.
     repeats = (past[own][:, -1:] == step.items[mine][:, None]) & (types[own][:, -1:] > 0)
-    for values, newest in ((past, step.items[mine]), (types, kinds), (times, batch.anchor[mine])):
+    for values, latest in ((past, step.items[mine]), (types, kinds), (times, batch.anchor[mine])):
         held = np.where(repeats, values[own], np.roll(values[own], -1, axis=1))
-        held[:, -1] = newest
+        held[:, -1] = latest
         values[own] = held
     profiles.past[users], profiles.types[users], profiles.times[users] = past, types, times
     profiles.context[users] = step.inputs["context"][rows]
