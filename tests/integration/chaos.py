@@ -1,7 +1,7 @@
 """Kill what a live job stands on, at random moments, and see that nothing came of it.
 
-`python -m tests.integration.chaos [--kills 20] [--events 300000] [--seed 0]` starts its
-own services, and prints what was killed when and how long recovery took.
+`python -m tests.integration.chaos [--kills 20] [--events 300000] [--seed 0] [--away 60]`
+starts its own services, and prints what was killed when and how long recovery took.
 """
 
 import argparse
@@ -72,6 +72,7 @@ class Chaos:
         running: whether the job still runs.
         total: versions that there will be in the end.
         seed: of what is left to chance.
+        away_s: seconds that a killed sink stays away, at least.
     """
 
     def __init__(
@@ -83,10 +84,11 @@ class Chaos:
         *,
         total: int,
         seed: int,
+        away_s: float = 0.0,
     ) -> None:
         self.directory, self.store, self.sink = directory, Store(store), sink
         self.running, self._total, self._dice = running, total, random.Random(seed)
-        self._began = time.monotonic()
+        self._began, self._away_s = time.monotonic(), away_s
 
     def torment(self, victims: list[str], moments: list[int]) -> list[Kill]:
         """Kill each victim once the store has so many versions; waits for the recovery."""
@@ -136,8 +138,10 @@ class Chaos:
         """
         if victim == "sink":  # the job goes on without it
             self.hold(before + AWAY + 1)
-            enough = min(before + AWAY, self._total)
+            enough, since = min(before + AWAY, self._total), time.monotonic()
             wait_for(lambda: self.versions() >= enough, self.running, LIMIT_S)
+            away_s = self._away_s
+            wait_for(lambda: time.monotonic() - since >= away_s, self.running, LIMIT_S)
         if victim in PARTS_OF:
             up(self.directory, only=[PARTS_OF[victim][0]], timeout_s=LIMIT_S)
         if victim in {"taskmanager", "worker", "trainer"}:  # what the dead had done is no recovery
@@ -210,6 +214,7 @@ def ordeal(
     events: int,
     victims: list[str],
     seed: int,
+    away_s: float = 0.0,
 ) -> list[Kill]:
     """A stream with kills against the same stream undisturbed: asserts that they are equal."""
     name, messages = stream.topic(brokers, 2), stream.payloads(events, seed=seed)
@@ -236,7 +241,15 @@ def ordeal(
     )
     try:
         total = wanted["versions"]
-        chaos = Chaos(directory, wild, sink, lambda: job.poll() is None, total=total, seed=seed)
+        chaos = Chaos(
+            directory,
+            wild,
+            sink,
+            lambda: job.poll() is None,
+            total=total,
+            seed=seed,
+            away_s=away_s,
+        )
         chaos.hold(moments[0])
         kills = chaos.torment(victims, moments)
         got = stream.finish(job, log, 600)
@@ -260,6 +273,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--events", type=int, default=300_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--away", type=float, default=60.0, help="seconds without a killed sink")
     given = parser.parse_args()
     for end in (signal.SIGINT, signal.SIGTERM):  # however it is ended, its services end with it
         signal.signal(end, signal.default_int_handler)
@@ -282,6 +296,7 @@ def main() -> None:
                 events=given.events,
                 victims=victims,
                 seed=given.seed,
+                away_s=given.away,
             )
         finally:
             down(directory)
