@@ -85,6 +85,13 @@ def payloads(n: int, *, seed: int = 0, disorder_ms: int = 4_000) -> list[bytes]:
     return told
 
 
+def closing(messages: list[bytes], partitions: int) -> list[bytes]:
+    """One event for each partition, an hour after all others: before it, all is told."""
+    later = max(msgspec.json.decode(one)["event_time"] for one in messages) + 3_600_000
+    blank = {"user_id": "end", "item_id": "end", "event_type": "view", "event_time": later}
+    return [msgspec.json.encode({**blank, "event_id": f"end{n}"}) for n in range(partitions)]
+
+
 def topic(brokers: str, partitions: int) -> str:
     """A fresh topic; its name."""
     name = f"stream-{uuid.uuid4().hex[:8]}"
