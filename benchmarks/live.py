@@ -42,7 +42,7 @@ from cluster import Cluster, Event, Sampler, machine, passing, settled
 
 from models.store import Store
 from pipelines.config import JobConfig
-from pipelines.local import down
+from pipelines.local import down, stop_with_savepoint
 from pipelines.schema import EVENTS
 
 HERE = Path(__file__).parent
@@ -52,7 +52,7 @@ JOB = {
     "batch": {"min_rows": 1_000, "max_wait": "2s"},
     "store": {"checkpoint_every": 50, "snapshot_every": 50},
 }
-DAY_S = 86_400
+DAY_S, DAY_MS = 86_400, 86_400_000
 SOAK = {
     "features": {
         "window": "fixed:1h",
@@ -293,8 +293,7 @@ def soak(cluster: Cluster, given: argparse.Namespace) -> dict[str, Any]:
     """Ever new users and items, with expiry in event time."""
     span_s = 20 * DAY_S
     log = timed(passing(given.events / span_s, random.Random(7)), given.events, span_s)
-    # In many small reads: between two of them there may be a checkpoint.
-    told, seen = _through(cluster, "soak", log, SOAK, "&batch=4000&stay=0&defer=2s")
+    told, seen = _through(cluster, "soak", log, SOAK, "&batch=4000&stay=0&defer=1s")
     for name in ("flink_mb", "trainer_mb"):
         told[f"{name}_by_fifth"] = [round(value, 1) for value in seen.parts(name, 5)]
     told["users"] = len({event["user_id"] for event in log})
@@ -309,8 +308,15 @@ def _through(
     config: dict[str, Any],
     reading: str = "",
 ) -> tuple[dict[str, Any], Sampler]:
-    """The whole job on a backlog; what it took."""
-    uri, store = cluster.backlog(name, log), Store(cluster.work / name)
+    """The whole job on a backlog, until all of it is trained; what it took.
+
+    The stream has no end, as one in production: at its end Flink would work off what is left
+    without a checkpoint. The last events, a day after all others, have all before them told.
+    """
+    newest = max(event["event_time"] for event in log)
+    last = {"user_id": "end", "item_id": "end", "event_type": "view", "event_time": newest + DAY_MS}
+    closing = [{**last, "event_id": f"end{n}"} for n in range(2)]
+    uri, store = cluster.backlog(name, [*log, *closing]), Store(cluster.work / name)
 
     def sizes() -> dict[str, float | None]:
         newest = store.checkpoints()[-1:]
@@ -320,16 +326,27 @@ def _through(
         return {"flink_mb": flink, "trainer_mb": held or None, "versions": len(store.versions())}
 
     begun, seen = time.monotonic(), Sampler(cluster, 2.0, sizes)
-    running = cluster.run(f"{uri}?until=now{reading}", store.root, config)
-    status = running.wait()
+    running = cluster.run(f"{uri}?idle=1d{reading}", store.root, config)
+    while running.poll() is None and not _trained(store, newest):
+        time.sleep(0.5)
     told = _cost(len(log), seen.stop(), time.monotonic() - begun)
-    if status:
+    if running.poll() is None:
+        stop_with_savepoint(cluster.address["flink"])
+    if running.wait():
         raise SystemExit((cluster.work / f"{name}.err").read_text())
     summary = json.loads((cluster.work / f"{name}.out").read_text())
     told |= {key: summary[key] for key in ("versions", "rows", "dead")}
     for kind in ("java_mb", "python_mb"):
         told[f"{kind}_by_fifth"] = [round(value) for value in seen.parts(kind, 5)]
     return told, seen
+
+
+def _trained(store: Store, newest_ms: int) -> bool:
+    """Whether all micro-batches are trained, and the event of that time is in one."""
+    made = store.versions()[-1:]
+    if not made or made[0] < store.last_batch():
+        return False
+    return store.manifest(made[0]).newest_event_time.timestamp() * 1_000 >= newest_ms
 
 
 # -- the command --------------------------------------------------------------------
