@@ -145,8 +145,8 @@ class Forward:
             self._change.notify_all()
             return level
 
-    def wait(self, last: int, timeout_s: float | None) -> None:
-        """Until batch `last` is trained, at most so long.
+    def wait(self, last: int, timeout_s: float | None) -> bool:
+        """Until batch `last` is trained, at most so long; whether it is.
 
         Raises:
             Exception: whatever training failed with; it is tried again after this.
@@ -157,8 +157,10 @@ class Forward:
             )
             error, self._error = self._error, None
             self._change.notify_all()
+            reached = self._done >= last
         if error is not None:
             raise error
+        return reached
 
     def made(self) -> list[Made]:
         """The versions since the last call."""

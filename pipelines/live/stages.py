@@ -3,7 +3,7 @@
 Each keeps a journal per shard and wakes up at event-time ticks, under one
 timer tag a tick: several that are due fire in order, in one bundle. A stage
 fires a millisecond of event time after the one before it, so that all that it
-gave out for a tick is there. No processing-time timers: one that is pending
+gave out for a tick is there. No processing-time timers here: one that is pending
 holds the watermark, and keeps a finished job from ending.
 """
 

@@ -4,8 +4,13 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import apache_beam as beam
+from apache_beam.coders import VarIntCoder
+from apache_beam.transforms.timeutil import TimeDomain
+from apache_beam.transforms.userstate import ReadModifyWriteStateSpec, TimerSpec, on_timer
+from apache_beam.utils.timestamp import Timestamp
 
 from models.store import Store
 from pipelines.clock import wall_clock_ms
@@ -23,6 +28,14 @@ PATIENCE_S = 2.0
 Longer than a step takes, so that on a stream that is kept up with a span that is taken for
 done is done; shorter than the runner's checkpoints are apart. With a backlog none waits.
 """
+
+AGAIN_S = 2.0
+"""Between two looks at how far training is, while a span is taken that is not trained."""
+
+_AGAIN = TimerSpec("again", TimeDomain.REAL_TIME)
+_ASKED = ReadModifyWriteStateSpec("asked", VarIntCoder())
+_again: Any = beam.DoFn.TimerParam(_AGAIN)
+_asked: Any = beam.DoFn.StateParam(_ASKED)
 
 _live: dict[str, Forward] = {}
 _left: set[str] = set()
@@ -52,7 +65,11 @@ def _let_go(store: Store) -> None:
 
 
 class _Train(beam.DoFn):
-    """Spans of the log → versions."""
+    """(0, span of the log) → versions.
+
+    What was asked for and is not trained yet is in the runner's state, with a timer: after
+    a crash it is gone on with, though the stream may be silent from then on.
+    """
 
     def __init__(self, job: FineTune, door: Door | None, clock: Callable[[], int]) -> None:
         self.job, self.door, self.clock = job, door, clock
@@ -63,11 +80,34 @@ class _Train(beam.DoFn):
         if self.door:
             self.door.check()
 
-    def process(self, element: tuple[int, Span]) -> Iterator[int]:
+    def process(
+        self, element: tuple[int, Span], asked: Any = _asked, again: Any = _again
+    ) -> Iterator[int]:
         """Have the versions made that are due; tell of those that were."""
         span, live = element[1], _model(self.stage, self.job, self.clock)
-        level = live.ask(span.last, final=span.final)
-        live.wait(span.last, None if span.final else PATIENCE_S if level else 0.0)
+        last = max(span.last, asked.read() or 0)
+        level = live.ask(last, final=span.final)
+        done = live.wait(last, None if span.final else PATIENCE_S if level else 0.0)
+        self._note(last, asked, again, done=done)
+        yield from self._made(live)
+
+    @on_timer(_AGAIN)
+    def look(self, asked: Any = _asked, again: Any = _again) -> Iterator[int]:
+        """See how far it is; the model is loaded where this is the first that is asked of it."""
+        last, live = asked.read() or 0, _model(self.stage, self.job, self.clock)
+        live.ask(last)
+        self._note(last, asked, again, done=live.wait(last, 0.0))
+        yield from self._made(live)
+
+    def _note(self, last: int, asked: Any, again: Any, *, done: bool) -> None:
+        if done:
+            asked.clear()
+            again.clear()
+        else:
+            asked.write(last)
+            again.set(Timestamp(micros=self.clock() * 1_000) + AGAIN_S)
+
+    def _made(self, live: Forward) -> Iterator[int]:
         for made in live.made():
             count_all(counts_of(made.manifest))
             observe("train_ms", round(made.manifest.seconds * 1_000))

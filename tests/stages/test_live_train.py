@@ -3,11 +3,13 @@
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import apache_beam as beam
 import pytest
 from apache_beam.testing.util import assert_that, equal_to
+from apache_beam.utils.timestamp import Timestamp
 from fake_trainer import FakeTrainer
 from rows import feature_rows
 
@@ -119,8 +121,31 @@ def do_fn(store: Store, trainer: str) -> train._Train:
     return train._Train(job(store, trainer), None, lambda: NOW_MS)
 
 
-def told(stage: train._Train, last: int, *, final: bool = False) -> list[int]:
-    return list(stage.process((0, Span(last, final))))
+@dataclass
+class Remembered:
+    """State and timer of the one key, as a runner keeps them."""
+
+    value: int | None = None
+    due: Timestamp | None = None
+
+    def read(self) -> int | None:
+        return self.value
+
+    def write(self, value: int) -> None:
+        self.value = value
+
+    def set(self, due: Timestamp) -> None:
+        self.due = due
+
+    def clear(self) -> None:
+        self.value = self.due = None
+
+
+def told(
+    stage: train._Train, last: int, *, final: bool = False, kept: Remembered | None = None
+) -> list[int]:
+    kept = kept or Remembered()
+    return list(stage.process((0, Span(last, final)), kept, kept))
 
 
 Log = Callable[[int], None]
@@ -196,6 +221,39 @@ def test_what_was_taken_and_not_trained_is_trained_whatever_is_asked_for_next(
     assert store.versions() == [1, 2, 3, 4]
     told(again, 4, final=True)
     again.teardown()
+
+
+def test_a_silent_stream_is_gone_on_with_by_the_timer(
+    store: Store, log: Log, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "PATIENCE_S", 0.0)
+    stage, kept = do_fn(store, f"{__name__}:Held"), Remembered()
+    log(3)
+    assert told(stage, 3, kept=kept) == []
+    assert kept.value == 3
+    assert kept.due == Timestamp(micros=NOW_MS * 1_000) + train.AGAIN_S
+    gate.let(2)
+    gate.wait_for_step(3)
+    assert list(stage.look(kept, kept)) == [1, 2]
+    assert kept.value == 3  # still due
+    gate.let(3)
+    train._live[stage.stage].wait(3, LIMIT_S)
+    assert list(stage.look(kept, kept)) == [3]
+    assert (kept.value, kept.due) == (None, None)
+    told(stage, 3, final=True)
+    stage.teardown()
+
+
+def test_a_restart_goes_on_from_what_the_runner_remembers(store: Store, log: Log) -> None:
+    log(4)
+    stage, kept = do_fn(store, "fake_trainer:FakeTrainer"), Remembered(value=4)
+    list(stage.look(kept, kept))  # the first that this process hears of it
+    train._live[stage.stage].wait(4, LIMIT_S)
+    assert store.versions() == [1, 2, 3, 4]
+    list(stage.look(kept, kept))
+    assert kept == Remembered()
+    told(stage, 4, final=True)
+    stage.teardown()
 
 
 def test_what_training_fails_with_is_raised_once_and_tried_again(store: Store, log: Log) -> None:
