@@ -52,6 +52,7 @@ JOB = {
     "batch": {"min_rows": 1_000, "max_wait": "2s"},
     "store": {"checkpoint_every": 50, "snapshot_every": 50},
 }
+STANDSTILL_S = 120.0
 DAY_S, DAY_MS = 86_400, 86_400_000
 SOAK = {
     "features": {
@@ -327,7 +328,12 @@ def _through(
 
     begun, seen = time.monotonic(), Sampler(cluster, 2.0, sizes)
     running = cluster.run(f"{uri}?idle=1d{reading}", store.root, config)
+    version, since = 0, time.monotonic()
     while running.poll() is None and not _trained(store, newest):
+        if (made := len(store.versions())) != version:
+            version, since = made, time.monotonic()
+        if time.monotonic() - since > STANDSTILL_S:
+            raise SystemExit(f"{name}: no version for {STANDSTILL_S:.0f} s, at version {version}")
         time.sleep(0.5)
     told = _cost(len(log), seen.stop(), time.monotonic() - begun)
     if running.poll() is None:
@@ -335,18 +341,22 @@ def _through(
     if running.wait():
         raise SystemExit((cluster.work / f"{name}.err").read_text())
     summary = json.loads((cluster.work / f"{name}.out").read_text())
-    told |= {key: summary[key] for key in ("versions", "rows", "dead")}
+    told |= {key: summary[key] for key in ("versions", "rows")}
     for kind in ("java_mb", "python_mb"):
         told[f"{kind}_by_fifth"] = [round(value) for value in seen.parts(kind, 5)]
     return told, seen
 
 
 def _trained(store: Store, newest_ms: int) -> bool:
-    """Whether all micro-batches are trained, and the event of that time is in one."""
-    made = store.versions()[-1:]
-    if not made or made[0] < store.last_batch():
+    """Whether all micro-batches are trained, and one is of that time or a minute before.
+
+    The newest event need not be the first of its row, which is a row's time.
+    """
+    made = store.versions()[-3:]  # the last window may have been cut in several
+    if not made or made[-1] < store.last_batch():
         return False
-    return store.manifest(made[0]).newest_event_time.timestamp() * 1_000 >= newest_ms
+    times = [store.manifest(version).newest_event_time.timestamp() for version in made]
+    return max(times) * 1_000 >= newest_ms - 60_000
 
 
 # -- the command --------------------------------------------------------------------

@@ -69,8 +69,10 @@ def _profile(state: State, step: Prepared) -> None:
     own = batch.touched[rows]
     mine = rows[own]
     kinds = (batch.strongest[mine] + 1).astype(np.int8)
-    # What the next row's history begins with: once more the same item takes the newest place.
-    repeats = (past[own][:, -1:] == step.items[mine][:, None]) & (types[own][:, -1:] > 0)
+    # What the next row's history ends with, but for type and time, which are the row's own:
+    # once more the same item takes the newest place.
+    same = (past[own][:, -1] == step.items[mine]) & (step.items[mine] > 0)
+    repeats = (same & (types[own][:, -1] > 0))[:, None]
     for values, latest in ((past, step.items[mine]), (types, kinds), (times, batch.anchor[mine])):
         held = np.where(repeats, values[own], np.roll(values[own], -1, axis=1))
         held[:, -1] = latest

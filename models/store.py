@@ -146,7 +146,9 @@ class Store:
             StoreError: somebody else holds it; the message names their pid.
         """
         new = not self.root.exists()
-        guard = filelock.FileLock(self.root / f".rillet-{role}.lock", timeout=_WAIT_S[role])
+        guard = filelock.FileLock(
+            self.root / f".rillet-{role}.lock", timeout=_WAIT_S[role], thread_local=False
+        )
         holder = self.root / f".rillet-{role}.pid"
         with durable.explained(self.root):
             self.root.mkdir(parents=True, exist_ok=True)

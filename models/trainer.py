@@ -25,6 +25,8 @@ from models.text import text_encoder
 
 __all__ = ["StepResult", "Trainer"]
 
+_FORMAT = 2
+"""Of a checkpoint; 1 had no weights by type and age, and histories by id alone."""
 _CHUNK = 4_096
 _DAY_MS, _HOUR_MS = 86_400_000, 3_600_000
 _NEVER = np.iinfo(np.int64).min
@@ -271,7 +273,7 @@ class Trainer:
         self.state.save(folder)
         weights = {name: value.numpy() for name, value in self.model.state().items()}
         np.savez(folder / "weights.npz", allow_pickle=False, **weights)
-        about = {"format": 1, "number": self.number, "replay": self.replayer.state()}
+        about = {"format": _FORMAT, "number": self.number, "replay": self.replayer.state()}
         (folder / "trainer.json").write_text(json.dumps(about), encoding="utf-8")
 
     @classmethod
@@ -290,8 +292,11 @@ class Trainer:
         made = cls(config, items, users)
         try:
             about = json.loads((folder / "trainer.json").read_text(encoding="utf-8"))
-            if about.get("format") != 1:
-                raise ValueError(f"its format is {about.get('format')!r}, this version reads 1")
+            if about.get("format") != _FORMAT:
+                raise StoreError(
+                    f"checkpoint {folder} has format {about.get('format')!r}, this version of "
+                    f"Rillet reads {_FORMAT}: make a new store from the same events"
+                )
             made.state.restore(folder)
             with np.load(folder / "weights.npz", allow_pickle=False) as stored:
                 made.model.load({name: stored[name] for name in stored.files})

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from models.errors import RilletError
+from models.errors import JobError, RilletError
 from models.line import trained
 from models.lineage import Lineage, Step, Trainer, TrainerFactory
 from models.manifest import Manifest
@@ -114,10 +114,10 @@ class Forward:
         self.following: Following = self._held.enter_context(closing(job.follow()))
         self._done = self._asked = trained(job.store)
         self._goal = max(self._done, job.store.last_batch())
-        self._begin()
         self._made: list[Made] = []
         self._error: Exception | None = None
         self._failed = self._final = self._closed = False
+        self._begin()
         self._change = threading.Condition()
         self._thread = threading.Thread(target=self._train, name="rillet-train", daemon=True)
         self._thread.start()
@@ -149,6 +149,7 @@ class Forward:
         """Until batch `last` is trained, at most so long; whether it is.
 
         Raises:
+            JobError: it was closed meanwhile.
             Exception: whatever training failed with; it is tried again after this.
         """
         with self._change:
@@ -157,9 +158,11 @@ class Forward:
             )
             error, self._error = self._error, None
             self._change.notify_all()
-            reached = self._done >= last
+            reached, closed = self._done >= last, self._closed
         if error is not None:
             raise error
+        if closed and not reached:
+            raise JobError(f"training ended before micro-batch {last}: another job took over")
         return reached
 
     def made(self) -> list[Made]:
@@ -175,29 +178,26 @@ class Forward:
             self._closed = True
             self._change.notify_all()
         self._thread.join(_STOP_S)
-        if self._thread.is_alive():  # the end of the process lets go of the store
-            _log.warning("the step in progress takes long; it will be done once more")
-        else:
-            self._held.close()
+        if self._thread.is_alive():
+            _log.warning("a step is still in progress; the store is let go after it")
 
     def _begin(self) -> None:
-        lineage = self._job.lineage(0, ENDLESS)
+        lineage = self._job.lineage(0, self._goal if self._final else ENDLESS)
         factory = _Factory(lineage.trainers)
         self._lineage: Lineage = replace(lineage, trainers=factory, group_s=0.0)
         self._steps = self._lineage.run()
 
     def _train(self) -> None:
-        while self._due():
-            try:
-                manifest = next(self._steps)
-            except Exception as error:  # noqa: BLE001 - told to whoever asks next
-                _log.warning("training stopped: %s", error)
-                self._begin()  # a generator that raised is spent
-                with self._change:
-                    self._error, self._failed = error, True
-                    self._change.notify_all()
-            else:
-                self._record(manifest)
+        with self._held:
+            while self._due():
+                try:
+                    self._record(next(self._steps))
+                except Exception as error:  # noqa: BLE001 - told to whoever asks next
+                    _log.warning("training stopped: %s", error)
+                    with self._change:
+                        self._begin()  # a generator that raised is spent
+                        self._error, self._failed = error, True
+                        self._change.notify_all()
 
     def _due(self) -> bool:
         """Wait for something to do; False at the end."""

@@ -21,8 +21,6 @@ _FLINK: Mapping[str, str | None] = {
     # A restart repeats at most so many milliseconds of work. Each checkpoint costs what all
     # state weighs, where the cluster keeps it on the heap: more often is dearer.
     "checkpointing_interval": "10000",
-    # At the end of a stream the last span waits for all training, and a checkpoint with it.
-    "checkpoint_timeout_millis": "3600000",
     # Without it, most runs with checkpoints stalled at their source.
     "finish_bundle_before_checkpointing": None,
     # This is how the runner spells it; a second, the default, is most of the latency.
@@ -90,6 +88,8 @@ def live_args(given: Sequence[str], source: Source) -> list[str]:
     add("job_name", f"rillet-{uuid.uuid4().hex[:8]}")  # to be found by on the cluster
     if isinstance(source, KafkaSource) and not source.endless:
         add("shutdown_sources_after_idle_ms", "2000")  # else a finished job stays RUNNING
+        # The last span waits for all training; a checkpoint that expires fails the job.
+        add("checkpoint_timeout_millis", "3600000")
     for name, value in _cluster(args, said).items():
         add(name, value)
     return args

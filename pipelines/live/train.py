@@ -1,6 +1,7 @@
 """The live trainer: spans of the training log → versions, by one model kept across bundles."""
 
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -23,11 +24,14 @@ from pipelines.metrics import count_all, observe
 __all__ = ["TrainLive", "let_go"]
 
 PATIENCE_S = 2.0
-"""How long a span waits to be trained when nothing else is due.
+"""How long the spans of a bundle wait, together, to be trained when nothing else is due.
 
-Longer than a step takes, so that on a stream that is kept up with a span that is taken for
-done is done; shorter than the runner's checkpoints are apart. With a backlog none waits.
+Longer than a step takes, so that on a stream that is kept up with what is taken for done is
+done; shorter than the runner's checkpoints are apart.
 """
+
+LOOK_S = 0.2
+"""How long a look at a backlog waits: no more of them than so, whatever the clocks say."""
 
 AGAIN_S = 2.0
 """Between two looks at how far training is, while a span is taken that is not trained."""
@@ -73,12 +77,16 @@ class _Train(beam.DoFn):
 
     def __init__(self, job: FineTune, door: Door | None, clock: Callable[[], int]) -> None:
         self.job, self.door, self.clock = job, door, clock
-        self.stage = uuid.uuid4().hex
+        self.stage, self.until = uuid.uuid4().hex, 0.0
 
     def setup(self) -> None:
         """Refuse to train on a store that is not the launcher's."""
         if self.door:
             self.door.check()
+
+    def start_bundle(self) -> None:
+        """Patience is by bundle: a checkpoint waits for the end of one."""
+        self.until = time.monotonic() + PATIENCE_S
 
     def process(
         self, element: tuple[int, Span], asked: Any = _asked, again: Any = _again
@@ -87,7 +95,8 @@ class _Train(beam.DoFn):
         span, live = element[1], _model(self.stage, self.job, self.clock)
         last = max(span.last, asked.read() or 0)
         level = live.ask(last, final=span.final)
-        done = live.wait(last, None if span.final else PATIENCE_S if level else 0.0)
+        patience = max(self.until - time.monotonic(), 0.0) if level else 0.0
+        done = live.wait(last, None if span.final else patience)
         self._note(last, asked, again, done=done)
         yield from self._made(live)
 
@@ -96,7 +105,7 @@ class _Train(beam.DoFn):
         """See how far it is; the model is loaded where this is the first that is asked of it."""
         last, live = asked.read() or 0, _model(self.stage, self.job, self.clock)
         live.ask(last)
-        self._note(last, asked, again, done=live.wait(last, 0.0))
+        self._note(last, asked, again, done=live.wait(last, LOOK_S))
         yield from self._made(live)
 
     def _note(self, last: int, asked: Any, again: Any, *, done: bool) -> None:

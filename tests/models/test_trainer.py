@@ -350,6 +350,16 @@ def test_what_is_remembered_of_a_user_is_what_their_next_row_begins_with():
     assert state.profiles.times[user].tolist() == [START + 700_000 * n for n in (0, 2, 3, 4)]
 
 
+def test_a_checkpoint_of_another_version_is_refused_with_the_way_out(tmp_path):
+    trainer = Trainer(SMALL, None, None)
+    trainer.step(1, batches(script())[0])
+    trainer.save(tmp_path)
+    path = tmp_path / "trainer.json"
+    path.write_text(path.read_text().replace('"format": 2', '"format": 1'))
+    with pytest.raises(StoreError, match="has format 1, .* make a new store from the same events"):
+        Trainer.restore(tmp_path, SMALL, None, None)
+
+
 def planted(n: int, seed: int = 0) -> list[dict]:
     """Two tastes: a user likes one half of the items, popular or not, alike."""
     rng = np.random.default_rng(seed)

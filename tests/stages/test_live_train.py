@@ -15,7 +15,7 @@ from rows import feature_rows
 
 from models.config import ModelConfig
 from models.embeddings import Keep
-from models.errors import StoreError
+from models.errors import JobError, StoreError
 from models.store import Store
 from pipelines import metrics
 from pipelines.config import BatchConfig, StoreConfig
@@ -145,6 +145,7 @@ def told(
     stage: train._Train, last: int, *, final: bool = False, kept: Remembered | None = None
 ) -> list[int]:
     kept = kept or Remembered()
+    stage.start_bundle()
     return list(stage.process((0, Span(last, final)), kept, kept))
 
 
@@ -254,6 +255,39 @@ def test_a_restart_goes_on_from_what_the_runner_remembers(store: Store, log: Log
     assert kept == Remembered()
     told(stage, 4, final=True)
     stage.teardown()
+
+
+def test_the_spans_of_a_bundle_share_their_patience(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(train.time, "monotonic", lambda: now[0])
+    waited = []
+    monkeypatch.setattr(Forward, "wait", lambda _, last, limit_s: waited.append(limit_s) or False)
+    monkeypatch.setattr(Forward, "ask", lambda *_, **__: True)
+    stage, kept = do_fn(store, "fake_trainer:FakeTrainer"), Remembered()
+    for seconds in (0.0, 0.5, 1.75, 30.0):
+        now[0] = 100.0 + seconds
+        if not seconds:
+            stage.start_bundle()
+        list(stage.process((0, Span(1)), kept, kept))
+    assert waited == [2.0, 1.5, 0.25, 0.0]
+    train._live.pop(stage.stage).close()
+
+
+def test_who_waits_for_a_model_that_was_closed_is_told(store: Store, log: Log, gate: Gate) -> None:
+    log(1)
+    forward = Forward(job(store, f"{__name__}:Held"), lambda: NOW_MS)
+    forward.ask(1)
+    gate.wait_for_step(1)
+    ending = threading.Thread(target=forward.close)
+    ending.start()
+    with pytest.raises(JobError, match="training ended before micro-batch 1"):
+        forward.wait(1, LIMIT_S)
+    gate.let(1)
+    ending.join(LIMIT_S)
+    with store.lock("writer"):  # let go by whoever ends last
+        pass
 
 
 def test_what_training_fails_with_is_raised_once_and_tried_again(store: Store, log: Log) -> None:
