@@ -356,7 +356,7 @@ def test_a_checkpoint_of_another_version_is_refused_with_the_way_out(tmp_path):
     trainer.save(tmp_path)
     path = tmp_path / "trainer.json"
     path.write_text(path.read_text().replace('"format": 2', '"format": 1'))
-    with pytest.raises(StoreError, match="has format 1, .* make a new store from the same events"):
+    with pytest.raises(StoreError, match=r"has format 1, .* make a new store from the same events"):
         Trainer.restore(tmp_path, SMALL, None, None)
 
 
