@@ -116,7 +116,7 @@ class Forward:
         self._goal = max(self._done, job.store.last_batch())
         self._made: list[Made] = []
         self._error: Exception | None = None
-        self._failed = self._final = self._closed = False
+        self._failed = self._final = self._closed = self._spent = False
         self._begin()
         self._change = threading.Condition()
         self._thread = threading.Thread(target=self._train, name="rillet-train", daemon=True)
@@ -185,18 +185,20 @@ class Forward:
         lineage = self._job.lineage(0, self._goal if self._final else ENDLESS)
         factory = _Factory(lineage.trainers)
         self._lineage: Lineage = replace(lineage, trainers=factory, group_s=0.0)
-        self._steps = self._lineage.run()
+        self._steps, self._spent = self._lineage.run(), False
 
     def _train(self) -> None:
         with self._held:
             while self._due():
                 try:
+                    with self._change:
+                        if self._spent:
+                            self._begin()
                     self._record(next(self._steps))
                 except Exception as error:  # noqa: BLE001 - told to whoever asks next
                     _log.warning("training stopped: %s", error)
-                    with self._change:
-                        self._begin()  # a generator that raised is spent
-                        self._error, self._failed = error, True
+                    with self._change:  # a generator that raised is spent
+                        self._error, self._failed, self._spent = error, True, True
                         self._change.notify_all()
 
     def _due(self) -> bool:
