@@ -15,7 +15,7 @@ CPU                 ms of a micro-batch with its prediction, without the baselin
                     mean of the last half
 
 Shares are with their 95 % interval: bootstrap over blocks of 50 consecutive micro-batches,
-both models resampled together. Below 1 the part helps (the Transformer: above 1).
+both models resampled together. Below 1 the part helps.
 
 What cannot be switched off by a setting is not here: the stream features, the items' bias and
 the gate on them (the nearest is to leave two of the five half-lives), the fading sum of past
@@ -53,7 +53,7 @@ class Variant:
 
 VARIANTS = (
     Variant("full"),
-    Variant("with a Transformer", {"sequence": "transformer"}),
+    Variant("no Transformer", {"sequence": "mean"}),
     Variant("past items by id alone", {"history_content": False}),
     Variant("no history", {"sequence": "none"}),
     # No id earns a vector of its own before its thousandth row.

@@ -45,9 +45,9 @@ class ModelConfig(Section):
 
     # The user tower.
     sequence: Literal["transformer", "mean", "none"] = Field(
-        "mean",
-        description="what reads the history beside its last item and its mean; mean: nothing (a "
-        "Transformer brought 1 % on one log, nothing on the others: benchmarks/quality.md)",
+        "transformer",
+        description="what says how much each past item counts, beside its place, type and age; "
+        "mean: nothing, for a tenth to a fifth less of a step (benchmarks/quality.md)",
     )
     history: int = Field(
         16, ge=1, le=200, description="newest past events that the tower reads; costs grow with it"
@@ -68,7 +68,11 @@ class ModelConfig(Section):
     # The item tower.
     text_buckets: int = Field(16_384, ge=16, le=2**24, description="rows of the hashed subwords")
     text_tokens: int = Field(
-        12, ge=0, le=512, description="categories, duration and words of an item that are read"
+        12,
+        ge=0,
+        le=512,
+        description="categories and words of an item that are read, its duration beside them; "
+        "0 = nothing of its content",
     )
     text_model: str | None = Field(
         None,
@@ -234,6 +238,11 @@ class ModelConfig(Section):
         """Names of an item's stream features F, in the order of a served vector."""
         counts = tuple(f"log_count_{h:g}h" for h in self.half_lives_h)
         return (*counts, "log_count_ever", "age", "recency", "dislikes")
+
+    @property
+    def content_columns(self) -> int:
+        """Table rows that describe an item: its duration's, then `text_tokens`."""
+        return self.text_tokens and 1 + self.text_tokens
 
     @property
     def vector_dim(self) -> int:

@@ -13,6 +13,7 @@ tf: Any = tensorflow()
 __all__ = ["Encoder", "ItemBias", "Norm", "UserTower", "bag"]
 
 _TYPES = 10  # 0 = no event, then the event types + 1
+_STEEPEST = 1.5  # log of what a Transformer may multiply or divide a past item's share by
 
 
 def _dense(units: int, seed: int, **kwargs: Any) -> Any:
@@ -52,9 +53,9 @@ class Norm(tf.keras.layers.Layer):
 class Encoder(tf.keras.layers.Layer):
     """One pre-norm Transformer layer (Vaswani et al., 2017; Xiong et al., ICML 2020).
 
-    `[batch, length, dim]` → the same, or `[batch, dim]` at the newest position alone:
-    of the last layer nothing else is used, and it is a quarter of the arithmetic.
-    Positions with mask 0 are not attended to.
+    `[batch, length, dim]` → the same. Positions with mask 0 are not attended to. Both of its
+    branches end in zeros, so that a fresh layer passes on what it is given (Bachlechner et
+    al., "ReZero is all you need", UAI 2021).
     """
 
     def __init__(self, dim: int, heads: int, seed: int, dtype: Any = None) -> None:
@@ -63,35 +64,21 @@ class Encoder(tf.keras.layers.Layer):
         self._norms = [Norm(dtype=dtype) for _ in range(2)]
         glorot = tf.keras.initializers.GlorotUniform(seed=seed)
         self._qkv = self.add_weight("qkv", [dim, 3 * dim], initializer=glorot)
-        self._out = _dense(dim, seed + 1, dtype=dtype)
+        self._out = tf.keras.layers.Dense(dim, kernel_initializer="zeros", dtype=dtype)
         self._up = _dense(2 * dim, seed + 2, activation="relu", dtype=dtype)
-        self._down = _dense(dim, seed + 3, dtype=dtype)
+        self._down = tf.keras.layers.Dense(dim, kernel_initializer="zeros", dtype=dtype)
 
-    def call(self, x: Tensor, mask: Tensor, newest: bool = False) -> Tensor:
+    def call(self, x: Tensor, mask: Tensor) -> Tensor:
         """Attend and transform.
 
         Args:
             x: `[batch, length, dim]`.
             mask: `[batch, length]`, 1 where there is an event, else 0.
-            newest: whether only the last position is asked for.
         """
-        y, hidden = self._norms[0](x), -1e9 * (1.0 - mask)
-        mixed = self._newest(y, hidden) if newest else self._all(y, hidden)
-        x = (x[:, -1] if newest else x) + self._out(mixed)
+        x += self._out(self._attended(self._norms[0](x), -1e9 * (1.0 - mask)))
         return x + self._down(self._up(self._norms[1](x)))
 
-    def _newest(self, y: Tensor, hidden: Tensor) -> Tensor:
-        """What the last position attends to, `[batch, dim]`: without a matrix per head."""
-        length, dim = y.shape[1:]
-        kernel = tf.convert_to_tensor(self._qkv)
-        q = tf.reshape(tf.matmul(y[:, -1], kernel[:, :dim]), [-1, 1, *self._shape])
-        kv = tf.matmul(tf.reshape(y, [-1, dim]), kernel[:, dim:])
-        k, v = tf.unstack(tf.reshape(kv, [-1, length, 2, *self._shape]), axis=2)
-        weights = tf.reduce_sum(q * k, -1) * self._shape[1] ** -0.5  # [batch, length, heads]
-        weights = tf.nn.softmax(weights + hidden[:, :, None], axis=1)
-        return tf.reshape(tf.reduce_sum(weights[..., None] * v, 1), [-1, dim])
-
-    def _all(self, y: Tensor, hidden: Tensor) -> Tensor:
+    def _attended(self, y: Tensor, hidden: Tensor) -> Tensor:
         """What every position attends to, `[batch, length, dim]`."""
         length, dim = y.shape[1:]
         qkv = tf.matmul(tf.reshape(y, [-1, dim]), tf.convert_to_tensor(self._qkv))
@@ -111,8 +98,11 @@ class UserTower(tf.keras.layers.Layer):
     more: a factorised item-to-item model (Kabbur et al., KDD 2013; Rendle et al., WWW 2010)
     that learns at the tables' rate. On movielens_small it brought a third of recall@20.
     What each counts is learned by the event's type and age.
-    What a Transformer says is scaled by a gain per column that starts at zero (Touvron et
-    al., "Going deeper with image Transformers", ICCV 2021): a fresh one is noise.
+    A Transformer, where one is chosen, says what each past item counts among the others
+    (pooling by self-attention: Lin et al., ICLR 2017), and adds a vector of its own, scaled
+    by a gain per column. Both start from nothing (Touvron et al., "Going deeper with image
+    Transformers", ICCV 2021): a fresh one would be noise. As its shares are of the items' own
+    vectors, it need not learn what follows an item, only which item counts.
 
     Args:
         config: shape of the tower.
@@ -152,6 +142,7 @@ class UserTower(tf.keras.layers.Layer):
             )
             self._norm = Norm(dtype=dtype)
             self._gain = self.add_weight("gain", [config.dim], initializer="zeros")
+            self._share = tf.keras.layers.Dense(1, kernel_initializer="zeros", dtype=dtype)
         self._mix = _dense(2 * config.dim, seed + 500, activation="relu", dtype=dtype)
         self._u = _dense(config.dim, seed + 501, dtype=dtype)
         self._w = tf.keras.layers.Dense(self._features, kernel_initializer="zeros", dtype=dtype)
@@ -176,9 +167,9 @@ class UserTower(tf.keras.layers.Layer):
             x = past + self._marks(types, inputs["ages"], past.dtype)
             x += tf.cast(self._places, past.dtype) * mask[:, :, None]
             for layer in self._layers:
-                x = layer(x, mask, newest=layer is self._layers[-1])
-            # Next to id vectors that are small yet, its output would drown them out.
-            parts.append(self._norm(x) * tf.cast(self._gain, past.dtype) * mask[:, -1:])
+                x = layer(x, mask)
+            weighed *= self._shares(x, mask)
+            parts.append(self._norm(x[:, -1]) * tf.cast(self._gain, past.dtype) * mask[:, -1:])
         hidden = self._mix(tf.concat(parts, 1))
         u = self._u(hidden)
         if self._config.sequence != "none":
@@ -193,6 +184,16 @@ class UserTower(tf.keras.layers.Layer):
         )
         by_type, by_age = (tf.cast(w, dtype)[:, None] for w in (self._by_type, self._by_age))
         return tf.matmul(kinds, by_type) * tf.matmul(octaves, by_age)
+
+    def _shares(self, x: Tensor, mask: Tensor) -> Tensor:
+        """What past items count among each other, `[b, l, 1]`: 1 on average, all 1 at first.
+
+        Bounded: none counts more than twenty times what another does, e^(2 · 1.5).
+        """
+        told, here = (tf.cast(t, tf.float32) for t in (self._share(x)[:, :, 0], mask))
+        odds = tf.exp(_STEEPEST * tf.tanh(told / _STEEPEST)) * here
+        count, total = (tf.reduce_sum(t, 1, keepdims=True) for t in (here, odds))
+        return tf.cast(tf.math.divide_no_nan(odds * count, total), x.dtype)[:, :, None]
 
     def _marks(self, types: Tensor, ages: Tensor, dtype: Any) -> Tensor:
         """Vectors of type and age, `[b, l, dim]`: as a product, whose gradient needs no scatter."""

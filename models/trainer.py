@@ -25,7 +25,7 @@ from models.text import text_encoder
 
 __all__ = ["StepResult", "Trainer"]
 
-_FORMAT = 2
+_FORMAT = 3
 """Of a checkpoint; 1 had no weights by type and age, and histories by id alone."""
 _CHUNK = 4_096
 _DAY_MS, _HOUR_MS = 86_400_000, 3_600_000

@@ -13,6 +13,7 @@ from models.optimizers import Adam, Table  # noqa: E402
 from models.packing import Contents  # noqa: E402
 from models.recommender import Recommender  # noqa: E402
 from models.serving import HEADS  # noqa: E402
+from models.towers import UserTower  # noqa: E402
 
 SMALL = ModelConfig(
     dim=8,
@@ -275,20 +276,54 @@ def history(seed: int) -> dict[str, np.ndarray]:
 
 
 def test_a_fresh_transformer_says_nothing():
-    tower, given = recommender("transformer").user_tower, history(0)
-    fresh = tower(given).numpy()
-    for layer in tower._layers:
-        layer._out.kernel.assign(3.0 * layer._out.kernel)
-    assert (tower(given).numpy() == fresh).all()
-    tower._gain.assign(tf.ones_like(tower._gain))
-    assert np.abs(tower(given).numpy() - fresh).max() > 1e-3
+    fresh, plain = (recommender(way).user_tower for way in ("transformer", "mean"))
+    # The mix reads what the Transformer adds in its last rows.
+    same, more = (tower._mix.kernel.numpy() for tower in (plain, fresh))
+    fresh._mix.kernel.assign(np.vstack([same, more[len(same) :]]))
+    given = history(0)
+    given["types"][0, :2] = 0
+    given["past"][0, :2] = 0.0
+    assert fresh(given).numpy() == pytest.approx(plain(given).numpy(), abs=1e-6)
+    fresh._gain.assign(tf.ones_like(fresh._gain))
+    assert np.abs(fresh(given).numpy() - plain(given).numpy()).max() > 1e-3
+
+
+def taught() -> UserTower:
+    """A tower whose Transformer has something to say."""
+    tower = recommender("transformer").user_tower
+    rng = np.random.default_rng(1)
+    learned = [layer.kernel for made in tower._layers for layer in (made._out, made._down)]
+    for kernel in (tower._share.kernel, *learned):
+        kernel.assign(rng.normal(size=kernel.shape).astype(np.float32))
+    return tower
+
+
+def test_shares_of_past_items_are_one_on_average_and_bounded():
+    given, shares = history(0), []
+    given["types"][0, :2] = 0
+    tower = taught()
+    inner, tower._shares = tower._shares, lambda *a: shares.append(inner(*a)) or shares[-1]
+    tower(given)
+    found = shares[0].numpy()[:, :, 0]
+    assert found[0, :2].tolist() == [0.0, 0.0]
+    assert found[0, 2:].mean() == pytest.approx(1.0)
+    assert found[1].mean() == pytest.approx(1.0)
+    assert found[1].std() > 0.1
+    assert found[1].max() / found[1].min() <= np.exp(3.0) + 1e-3
+
+
+def test_a_user_without_a_past_has_shares_of_nothing():
+    given = history(0)
+    given["types"][:], given["past"][:] = 0, 0.0
+    out = taught()(given).numpy()
+    assert np.isfinite(out).all()
+    assert (out[0] == out[1]).all()
 
 
 def test_the_order_of_a_history_matters_to_the_transformer():
     """Neither the newest item nor the sum changes: the oldest two swap places."""
-    tower, given = recommender("transformer").user_tower, history(0)
+    tower, given = taught(), history(0)
     tower._fade = np.ones_like(tower._fade)
-    tower._gain.assign(tf.ones_like(tower._gain))
     swapped = given | {"past": given["past"][:, [1, 0, 2, 3]]}
     assert np.abs(tower(swapped).numpy() - tower(given).numpy()).max() > 1e-3
     plain = recommender("mean").user_tower

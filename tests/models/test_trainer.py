@@ -1,6 +1,7 @@
 """The trainer as the job uses it: exclusion and ranks by brute force, bytes, memory, learning."""
 
 import math
+import re
 
 import numpy as np
 import pyarrow as pa
@@ -355,7 +356,7 @@ def test_a_checkpoint_of_another_version_is_refused_with_the_way_out(tmp_path):
     trainer.step(1, batches(script())[0])
     trainer.save(tmp_path)
     path = tmp_path / "trainer.json"
-    path.write_text(path.read_text().replace('"format": 2', '"format": 1'))
+    path.write_text(re.sub(r'"format": \d+', '"format": 1', path.read_text()))
     with pytest.raises(StoreError, match=r"has format 1, .* make a new store from the same events"):
         Trainer.restore(tmp_path, SMALL, None, None)
 
