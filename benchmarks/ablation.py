@@ -18,7 +18,7 @@ Shares are with their 95 % interval: bootstrap over blocks of 50 consecutive mic
 both models resampled together. Below 1 the part helps.
 
 What cannot be switched off by a setting is not here: the stream features, the items' bias and
-the gate on them (the nearest is to leave two of the five half-lives), the fading sum of past
+the gate on them (the nearest is to add three half-lives to the two), the fading sum of past
 items (it goes with "no history"), and in-batch negatives, which the model does not have.
 `heads off` cannot change a ranking, for the towers do not learn from the heads: it is there
 to show just that.
@@ -63,7 +63,7 @@ VARIANTS = (
     Variant("no catalogue", without=("items",)),
     Variant("no user attributes", without=("users",)),
     Variant("no context", {"contexts": 0}),
-    Variant("two half-lives", {"half_lives_h": (1.0, 12.0)}),
+    Variant("five half-lives", {"half_lives_h": (0.25, 1.0, 3.0, 12.0, 48.0)}),
     Variant("no dislikes, no skips", {"dislike_weight": 0.0, "skip_weight": 0.0}),
     Variant("no skips", {"skip_weight": 0.0}),
     Variant("weighed by confidence", {"confidence_power": 1.0}),
