@@ -26,11 +26,15 @@ class Memory:
 
     def __init__(self, failures: int = 0) -> None:
         self.failures, self.calls, self.closed = failures, 0, threading.Event()
+        self.last_failure = threading.Event()  # until it is set, the last one takes its time
+        self.last_failure.set()
         self.got: list[int] = []
         self.mark = None
 
     def held(self) -> Held:
         self.calls += 1
+        if self.calls == self.failures:
+            self.last_failure.wait(FOREVER_S)
         if self.calls <= self.failures:
             raise SinkError("memory://here: nobody listens")
         return Held(self.mark)
@@ -74,11 +78,13 @@ def test_a_sink_that_was_away_is_caught_up_and_both_are_said_once(
     branches: Branches, caplog: pytest.LogCaptureFixture
 ) -> None:
     sink = Memory(failures=7)
+    sink.last_failure.clear()
     with caplog.at_level(logging.INFO, "rillet"):
         follower = follow(branches, sink)
         for n in range(3):
             branches.advance({("item", "b"): [float(n), 2.0]})
             follower.wake()  # whoever trains waits for nothing
+        sink.last_failure.set()
         assert follower.finish(FOREVER_S)
         follower.close()
     assert follower.version == 4
