@@ -132,7 +132,7 @@ class ModelConfig(Section):
         ge=0,
         le=10,
         description="of a row that was shown and no more, or left within brief_dwell_s, as a "
-        "dislike; with dislikes it brings 1 % of recall@20 on kuairand_likes",
+        "dislike; with dislikes it brings 1 % of recall@20 on a simulated stream",
     )
     brief_dwell_s: float = Field(
         2.0, ge=0, le=86_400, description="seconds; who leaves a view sooner has skipped it"
