@@ -125,8 +125,8 @@ class State:
     def contents(self) -> Contents:
         """What is known of past items, by item row; nothing where histories are read by id alone.
 
-        Without their durations: what follows a long item is no other long one. On
-        kuairand_likes leaving them out brought 1.4 % of NDCG@20.
+        Without their durations, which say little of what comes next: leaving them out brought
+        1.4 % of NDCG@20 on kuairand_likes.
         """
         if self._config.history_content:
             return Contents(self.words[:, 1:], self.texts)
