@@ -38,7 +38,7 @@ class Catalogue:
             table,
             self._encoder,
             buckets=config.text_buckets,
-            limit=config.text_tokens,
+            columns=config.content_columns,
         )
         published = table["published_at"].cast(pa.int64()).to_numpy()
         self.published = np.where(np.isnan(published), _FIRST, published).astype(np.int64)

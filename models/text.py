@@ -118,24 +118,23 @@ def hash_token(name: str, buckets: int) -> int:
 
 
 def content_tokens(
-    items: pa.Table, encoder: TextEncoder, *, buckets: int, limit: int
+    items: pa.Table, encoder: TextEncoder, *, buckets: int, columns: int
 ) -> NDArray[np.int32]:
-    """Table rows of what an item is made of, `[items, 1 + limit]` int32, 0-padded.
+    """Table rows of what an item is made of, `[items, columns]` int32, 0-padded.
 
-    The first column is the duration (in octaves); then come `limit` categories and words of
-    title and text, in this order. What a catalogue does not say is simply absent; with a
-    limit of 0 there are no columns.
+    The first column is the duration (in octaves); then come categories and words of title
+    and text, in this order. What a catalogue does not say is simply absent.
     """
-    if not limit:
-        return np.zeros((items.num_rows, 0), np.int32)
+    out = np.zeros((items.num_rows, columns), np.int32)
+    if not columns:
+        return out
     words = encoder.tokens(item_texts(items))
-    out = np.zeros((items.num_rows, 1 + limit), np.int32)
     facts = zip(items["categories"].to_pylist(), items["duration_ms"].to_pylist(), strict=True)
     rows: dict[str, int] = {}
     for position, (categories, duration) in enumerate(facts):
         names = [f"category:{name}" for name in dict.fromkeys(categories or [])]
         names.extend(f"word:{word}" for word in words[position])
-        told = dict(enumerate(names[:limit], 1))
+        told = dict(enumerate(names[: columns - 1], 1))
         if duration is not None and duration > 0:
             told[0] = f"duration:{int(duration).bit_length()}"
         for column, name in told.items():

@@ -22,6 +22,11 @@ def _dense(units: int, seed: int, **kwargs: Any) -> Any:
     )
 
 
+def _blank(units: int, **kwargs: Any) -> Any:
+    """A layer that says nothing at first."""
+    return tf.keras.layers.Dense(units, kernel_initializer="zeros", **kwargs)
+
+
 @tf.custom_gradient
 def _normalised(x: Tensor) -> Any:
     """`x` with mean 0 and variance 1 along its last axis; its gradient in five operations."""
@@ -64,9 +69,9 @@ class Encoder(tf.keras.layers.Layer):
         self._norms = [Norm(dtype=dtype) for _ in range(2)]
         glorot = tf.keras.initializers.GlorotUniform(seed=seed)
         self._qkv = self.add_weight("qkv", [dim, 3 * dim], initializer=glorot)
-        self._out = tf.keras.layers.Dense(dim, kernel_initializer="zeros", dtype=dtype)
+        self._out = _blank(dim, dtype=dtype)
         self._up = _dense(2 * dim, seed + 2, activation="relu", dtype=dtype)
-        self._down = tf.keras.layers.Dense(dim, kernel_initializer="zeros", dtype=dtype)
+        self._down = _blank(dim, dtype=dtype)
 
     def call(self, x: Tensor, mask: Tensor) -> Tensor:
         """Attend and transform.
@@ -142,10 +147,10 @@ class UserTower(tf.keras.layers.Layer):
             )
             self._norm = Norm(dtype=dtype)
             self._gain = self.add_weight("gain", [config.dim], initializer="zeros")
-            self._share = tf.keras.layers.Dense(1, kernel_initializer="zeros", dtype=dtype)
+            self._share = _blank(1, dtype=dtype)
         self._mix = _dense(2 * config.dim, seed + 500, activation="relu", dtype=dtype)
         self._u = _dense(config.dim, seed + 501, dtype=dtype)
-        self._w = tf.keras.layers.Dense(self._features, kernel_initializer="zeros", dtype=dtype)
+        self._w = _blank(self._features, dtype=dtype)
 
     def call(self, inputs: dict[str, Tensor]) -> Tensor:
         """Combine what is known of a user at a moment.
@@ -223,7 +228,7 @@ class ItemBias(tf.keras.layers.Layer):
             "linear", [features, 1], initializer=tf.keras.initializers.Constant(kernel)
         )
         self._up = _dense(16, 1_000 * (config.seed + 1) + 900, activation="relu")
-        self._down = tf.keras.layers.Dense(1, kernel_initializer="zeros")
+        self._down = _blank(1)
 
     def call(self, features: Tensor) -> Tensor:
         """See the class."""

@@ -7,6 +7,7 @@ from feedback import event, rows
 
 from models.config import ModelConfig
 from models.schema import ITEMS, USERS
+from models.text import hash_token
 from models.trainer import Trainer
 
 SMALL = {
@@ -91,3 +92,17 @@ def test_an_id_waits_for_its_sightings_while_content_serves():
         assert np.abs(vector(delta, "item", "i90")[:8]).max() > 1e-2
         moved.append(bool(table.weights.numpy()[find.lookup(["i90"])[0]].any()))
     assert moved == [False, False, True, True, True]
+
+
+def test_a_past_item_is_read_by_its_words_and_not_by_its_duration():
+    listed = [
+        {"item_id": "a", "title": "Tea", "duration_ms": 60_000},
+        {"item_id": "b", "duration_ms": 60_000},
+    ]
+    trainer = Trainer(ModelConfig(**SMALL), pa.Table.from_pylist(listed, ITEMS), None)
+    trainer.step(1, rows([event(0, "u", "a", 0)]))
+    state = trainer.state
+    both = state.item_ids.lookup(["a", "b"])
+    word, duration = (hash_token(name, 256) for name in ("word:tea", "duration:16"))
+    assert [row[row > 0].tolist() for row in state.words[both]] == [[duration, word], [duration]]
+    assert state.contents().of(both)["words"].tolist() == [[word], [0]]  # (row, owner)

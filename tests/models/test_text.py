@@ -26,13 +26,13 @@ def test_words_then_their_ends():
 
 def test_facts_come_before_words():
     table = catalogue({"categories": ["drama", "war"], "duration_ms": 60_000, "title": "Ran"}, {})
-    tokens = content_tokens(table, HashedSubwords(), buckets=1_000, limit=3)
+    tokens = content_tokens(table, HashedSubwords(), buckets=1_000, columns=4)
     names = ["duration:16", "category:drama", "category:war", "word:ran"]  # 60,000 < 2**16
     assert tokens[0].tolist() == [hash_token(name, 1_000) for name in names]
     assert tokens[1].tolist() == [0, 0, 0, 0]
-    first = content_tokens(table, HashedSubwords(), buckets=1_000, limit=1)[0]
+    first = content_tokens(table, HashedSubwords(), buckets=1_000, columns=2)[0]
     assert first.tolist() == tokens[0, :2].tolist()
-    assert content_tokens(table, HashedSubwords(), buckets=1_000, limit=0).shape == (2, 0)
+    assert content_tokens(table, HashedSubwords(), buckets=1_000, columns=0).shape == (2, 0)
 
 
 def test_a_token_never_falls_on_the_row_for_none():

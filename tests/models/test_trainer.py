@@ -13,7 +13,6 @@ from models.errors import StoreError
 from models.inputs import read_batch
 from models.schema import EMBEDDINGS, EVENT_TYPES, ITEMS, PREDICTIONS, USERS
 from models.serving import load_heads, score_heads
-from models.text import hash_token
 from models.trainer import Trainer
 
 SMALL = ModelConfig(
@@ -301,24 +300,6 @@ def test_another_catalogue_is_read_anew(tmp_path):
     second = moved.step(2, rows([event(1, "v", "x", 700)]), predictions=True)
     assert set(second.predictions["top20"][0].as_py()) == {"a", "b", "x"}
     assert moved.state.words[moved.state.item_ids.lookup(["a"])[0]].any()
-
-
-def test_a_past_item_is_read_by_its_words_and_not_by_its_duration():
-    listed = [
-        {"item_id": "a", "title": "Tea", "duration_ms": 60_000},
-        {"item_id": "b", "duration_ms": 60_000},
-    ]
-    trainer = Trainer(SMALL, pa.Table.from_pylist(listed, ITEMS), None)
-    trainer.step(1, rows([event(0, "u", "a", 0)]))
-    state = trainer.state
-    both = state.item_ids.lookup(["a", "b"])
-    word, duration = row_of("word:tea"), row_of("duration:16")
-    assert [row[row > 0].tolist() for row in state.words[both]] == [[duration, word], [duration]]
-    assert state.contents().of(both)["words"].tolist() == [[word], [0]]  # (row, owner)
-
-
-def row_of(name: str) -> int:
-    return hash_token(name, SMALL.text_buckets)
 
 
 def test_the_serving_folder_scores_as_the_model_does(run, tmp_path):
