@@ -41,7 +41,12 @@ class ModelConfig(Section):
     """Shape, training and determinism of the retrieval + ranking model."""
 
     seed: int = Field(0, ge=0, description="seed of weights and of every draw")
-    dim: int = Field(32, ge=4, le=512, description="width of the two towers' output")
+    dim: int = Field(
+        48,
+        ge=4,
+        le=512,
+        description="width of the two towers' output; to change it, keep table_rate × dim",
+    )
 
     # The user tower.
     sequence: Literal["transformer", "mean", "none"] = Field(
@@ -57,7 +62,10 @@ class ModelConfig(Section):
         description="past items are read by their content, too: a new item like those that a "
         "user had is near them from its first event on",
     )
-    attention_heads: int = Field(2, ge=1, le=16, description="of the Transformer; divides dim")
+    attention_dim: int = Field(
+        32, ge=4, le=512, description="width of the Transformer, to which past items are brought"
+    )
+    attention_heads: int = Field(2, ge=1, le=16, description="of it; divides attention_dim")
     attention_layers: int = Field(1, ge=1, le=8, description="of the Transformer")
     attribute_buckets: int = Field(
         8_192, ge=16, le=2**24, description="rows of the hashed attribute and context values"
@@ -68,11 +76,18 @@ class ModelConfig(Section):
     # The item tower.
     text_buckets: int = Field(16_384, ge=16, le=2**24, description="rows of the hashed subwords")
     text_tokens: int = Field(
-        12,
+        8,
         ge=0,
         le=512,
         description="categories and words of an item that are read, its duration beside them; "
         "0 = nothing of its content",
+    )
+    text_spread: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="standard deviation of a fresh word's vector: items that share words are "
+        "near each other before anything is learned; 0 = words begin as nothing",
     )
     text_model: str | None = Field(
         None,
@@ -108,7 +123,7 @@ class ModelConfig(Section):
         0.6, ge=0, le=1, description="of the negatives: the top items of the last hours, exactly"
     )
     hot_half_life_h: float = Field(12.0, gt=0, description="hours; what 'top' is counted over")
-    table_rate: float = Field(0.1, gt=0, le=10, description="sparse Adagrad's rate on the tables")
+    table_rate: float = Field(0.07, gt=0, le=10, description="sparse Adagrad's rate on the tables")
     table_accumulator: float = Field(
         1e-4, gt=0, le=10, description="Adagrad's start; Keras' .1 learns too slowly from a stream"
     )
@@ -208,9 +223,9 @@ class ModelConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> "ModelConfig":
-        if self.dim % self.attention_heads:
+        if self.attention_dim % self.attention_heads:
             raise ValueError(
-                f"dim {self.dim} is not a multiple of attention_heads "
+                f"attention_dim {self.attention_dim} is not a multiple of attention_heads "
                 f"{self.attention_heads}; change one"
             )
         for field in ("step_rows", "wide_rows"):

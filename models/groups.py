@@ -51,12 +51,13 @@ def row_numbers(tokens: NDArray[np.integer]) -> tuple[Ints, Ints, NDArray[np.flo
     """Entries of a 0-padded matrix `[n, width]` of rows.
 
     Returns:
-        `[t]` rows, `[t]` owners (ascending), and `[n]` float32: 1 over the root of
-        an owner's number of rows, by which their sum is scaled.
+        `[t]` rows, `[t]` owners (ascending), and `[n]` float32, by which the sum of an
+        owner's rows is scaled: their number to the power of -1/4. With -1/2 content learns too
+        slowly, as a plain sum too fast.
     """
     owner, column = np.nonzero(tokens)
     count = np.bincount(owner, minlength=len(tokens))
-    scale = 1.0 / np.sqrt(np.maximum(count, 1))
+    scale = np.maximum(count, 1) ** -0.25
     return (
         tokens[owner, column].astype(np.int32),
         owner.astype(np.int32),

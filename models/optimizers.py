@@ -51,6 +51,16 @@ class Table(tf.Module):
         """`[…]` int32 → `[…, dim]`; zeros for row 0."""
         return tf.gather(self.weights, rows)
 
+    def randomise(self, spread: float, seed: int) -> None:
+        """Give all rows but 0 a vector of their own, normal, with standard deviation `spread`.
+
+        Sums of such rows have the inner product of the bags behind them, on average (Kanerva
+        et al., "Random indexing", CogSci 2000): who shares some is near.
+        """
+        shape = tf.shape(self.weights)
+        drawn = spread * tf.random.stateless_normal(shape, [seed, 1])
+        self.weights.assign(drawn * tf.cast(tf.range(shape[0]) > 0, tf.float32)[:, None])
+
     def grow(self, rows: int) -> None:
         """Add zero rows until there are `rows`; no retracing, as the shape is open."""
         # Not `value()`: after a sparse update it is a copy of the whole table.

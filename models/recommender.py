@@ -59,6 +59,7 @@ class Recommender(tfrs.Model):
         self.tables = {
             name: Table(rows, config.dim, name=name, **rates) for name, rows in sizes.items()
         }
+        self.tables["word"].randomise(config.text_spread, config.seed)
         self._devices = compute_devices(config.devices)
         policy = tf.keras.mixed_precision.Policy(_POLICIES[config.precision])
         self.user_tower = UserTower(config, policy)

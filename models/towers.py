@@ -120,7 +120,7 @@ class UserTower(tf.keras.layers.Layer):
         self._features = len(config.stream_features)
         layers = config.attention_layers if config.sequence == "transformer" else 0
         self._layers = [
-            Encoder(config.dim, config.attention_heads, seed + 10 * i + 2, dtype)
+            Encoder(config.attention_dim, config.attention_heads, seed + 10 * i + 2, dtype)
             for i in range(layers)
         ]
         if config.sequence != "none":
@@ -130,23 +130,25 @@ class UserTower(tf.keras.layers.Layer):
         fade[-1] += 1.0
         self._fade = fade[:, None]
         if self._layers:
+            width = config.attention_dim
             self._types = self.add_weight(
                 "types",
-                [_TYPES, config.dim],
+                [_TYPES, width],
                 initializer=tf.keras.initializers.RandomNormal(stddev=0.05, seed=seed),
             )
             self._ages = self.add_weight(
                 "ages",
-                [AGE_BUCKETS, config.dim],
+                [AGE_BUCKETS, width],
                 initializer=tf.keras.initializers.RandomNormal(stddev=0.05, seed=seed + 1),
             )
             self._places = self.add_weight(
                 "places",
-                [config.history, config.dim],
+                [config.history, width],
                 initializer=tf.keras.initializers.RandomNormal(stddev=0.05, seed=seed + 2),
             )
+            self._read = _dense(width, seed + 3, use_bias=False, dtype=dtype)
             self._norm = Norm(dtype=dtype)
-            self._gain = self.add_weight("gain", [config.dim], initializer="zeros")
+            self._gain = self.add_weight("gain", [width], initializer="zeros")
             self._share = _blank(1, dtype=dtype)
         self._mix = _dense(2 * config.dim, seed + 500, activation="relu", dtype=dtype)
         self._u = _dense(config.dim, seed + 501, dtype=dtype)
@@ -169,7 +171,7 @@ class UserTower(tf.keras.layers.Layer):
             count = tf.maximum(tf.reduce_sum(mask, 1, keepdims=True), 1.0)
             parts += [weighed[:, -1], tf.reduce_sum(weighed, 1) / count]
         if self._layers:
-            x = past + self._marks(types, inputs["ages"], past.dtype)
+            x = self._read(past) + self._marks(types, inputs["ages"], past.dtype)
             x += tf.cast(self._places, past.dtype) * mask[:, :, None]
             for layer in self._layers:
                 x = layer(x, mask)
@@ -201,13 +203,13 @@ class UserTower(tf.keras.layers.Layer):
         return tf.cast(tf.math.divide_no_nan(odds * count, total), x.dtype)[:, :, None]
 
     def _marks(self, types: Tensor, ages: Tensor, dtype: Any) -> Tensor:
-        """Vectors of type and age, `[b, l, dim]`: as a product, whose gradient needs no scatter."""
+        """Vectors of type and age, `[b, l, width]`, as a product: its gradient needs no scatter."""
         marks = tf.concat(
             [tf.one_hot(types, _TYPES, dtype=dtype), tf.one_hot(ages, AGE_BUCKETS, dtype=dtype)], -1
         )
         table = tf.concat([self._types, self._ages], 0)
         flat = tf.matmul(tf.reshape(marks, [-1, marks.shape[-1]]), table)
-        return tf.reshape(flat, [-1, self._config.history, self._config.dim])
+        return tf.reshape(flat, [-1, self._config.history, table.shape[1]])
 
 
 class ItemBias(tf.keras.layers.Layer):

@@ -25,9 +25,9 @@ from models.text import text_encoder
 
 __all__ = ["StepResult", "Trainer"]
 
-_FORMAT = 3
+_FORMAT = 4
 """Of a checkpoint; 1 had no weights by type and age, and histories by id alone; 2 kept no column
-for an item's duration, and no shares of past items."""
+for an item's duration, and no shares of past items; 3 had a Transformer as wide as the towers."""
 _CHUNK = 4_096
 _DAY_MS, _HOUR_MS = 86_400_000, 3_600_000
 _NEVER = np.iinfo(np.int64).min

@@ -47,10 +47,10 @@ class Towers(keras.Model):
         self.words = keras.layers.Embedding(config.text_buckets, dim)
         self.transformer = config.sequence == "transformer"
         self.attention = keras.layers.MultiHeadAttention(
-            config.attention_heads, dim // config.attention_heads
+            config.attention_heads, config.attention_dim // config.attention_heads
         )
         self.norms = [keras.layers.LayerNormalization(epsilon=1e-5) for _ in range(3)]
-        self.up = keras.layers.Dense(2 * dim, activation="relu")
+        self.up = keras.layers.Dense(2 * config.attention_dim, activation="relu")
         self.down = keras.layers.Dense(dim)
         self.mix = keras.layers.Dense(2 * dim, activation="relu")
         self.out = keras.layers.Dense(dim)
@@ -77,7 +77,7 @@ class Towers(keras.Model):
         count = tf.reduce_sum(tf.cast(words > 0, tf.float32), 1, keepdims=True)
         held = tf.cast(words > 0, tf.float32)[..., None]
         content = tf.reduce_sum(self.words(words) * held, 1)
-        return self.item_id(row) + content * tf.math.rsqrt(tf.maximum(count, 1.0))
+        return self.item_id(row) + content * tf.maximum(count, 1.0) ** -0.25
 
 
 class Plain(tfrs.Model):
@@ -126,7 +126,7 @@ class Plain(tfrs.Model):
 def compiled(*args: Any) -> Plain:
     """A model ready for `fit`; the old optimizer has the fused sparse kernel, the faster one."""
     model = Plain(*args)
-    model.compile(optimizer=keras.optimizers.legacy.Adagrad(0.1, initial_accumulator_value=1e-4))
+    model.compile(optimizer=keras.optimizers.legacy.Adagrad(0.07, initial_accumulator_value=1e-4))
     return model
 
 

@@ -72,6 +72,20 @@ def test_an_item_without_an_event_stands_with_its_kind(trainer):
     assert np.abs(content).max() > 1e-2
 
 
+@pytest.mark.parametrize(("spread", "first"), [(0.1, True), (0.0, False)])
+def test_items_that_share_words_are_near_before_anything_is_learned(spread, first):
+    """Predicted from a past of one item, by a model that has not made a step."""
+    titles = ["Harbour lights one", *(f"Tale{k} of{k}" for k in range(18)), "Harbour lights two"]
+    items = [{"item_id": f"i{k:02d}", "title": title} for k, title in enumerate(titles)]
+    config = ModelConfig(**SMALL | {"dim": 64, "text_buckets": 4_096, "text_spread": spread})
+    trainer = Trainer(config, pa.Table.from_pylist(items, ITEMS), None)
+    had = [event(1, "u0", "i00", 1.0), event(2, "u0", "i19", 90.0)]
+    after = rows(had).slice(1)
+    told = trainer.step(1, after, predictions=True).predictions.to_pylist()
+    assert [row["item_id"] for row in told] == ["i19"]
+    assert (told[0]["top20"][0] == "i19") is first
+
+
 def test_a_user_is_served_after_the_first_event_and_by_attributes(trainer):
     delta = trainer.step(11, rows([event(9_000, "u90", "i1", 9_000.0, "impression")])).delta
     dim = 8

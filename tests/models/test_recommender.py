@@ -17,6 +17,7 @@ from models.towers import UserTower  # noqa: E402
 
 SMALL = ModelConfig(
     dim=8,
+    attention_dim=6,
     history=4,
     step_rows=4,
     negatives=6,
@@ -300,7 +301,8 @@ def taught() -> UserTower:
 
 def test_shares_of_past_items_are_one_on_average_and_bounded():
     mask = tf.constant([[0.0, 0.0, 1.0, 1.0], [1.0] * 4])
-    found = taught()._shares(history(0)["past"], mask).numpy()[:, :, 0]
+    encoded = np.random.default_rng(0).normal(size=(2, 4, SMALL.attention_dim))
+    found = taught()._shares(encoded.astype(np.float32), mask).numpy()[:, :, 0]
     assert found[0, :2].tolist() == [0.0, 0.0]
     assert found[0, 2:].mean() == pytest.approx(1.0)
     assert found[1].mean() == pytest.approx(1.0)
@@ -352,9 +354,21 @@ def test_a_past_item_is_read_by_its_content_too():
     words[7, :2], words[8, 0] = [5, 6], 9
     known = made.users(given, Contents(words, np.zeros((32, 0), np.float32)))
     table = made.tables["word"].weights.numpy()
-    summed = np.stack([(table[5] + table[6]) / np.sqrt(2), table[9]])
+    summed = np.stack([(table[5] + table[6]) / 2**0.25, table[9]])
     # As an id vector with the same numbers.
     made.tables["history"].weights.scatter_nd_update([[7], [8]], summed)
     by_id = made.users(given, SILENT)
     assert known == pytest.approx(by_id, abs=1e-5)
     assert np.abs(known[0] - known[1]).max() > 1e-3
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.1])
+def test_fresh_words_lie_apart_and_none_has_no_vector(spread):
+    config = SMALL.model_copy(update={"text_buckets": 4_096, "text_spread": spread})
+    twice = [
+        Recommender(config, users=4, items=4, stats=10).tables["word"].weights.numpy()
+        for _ in range(2)
+    ]
+    assert (twice[0] == twice[1]).all()
+    assert not twice[0][0].any()
+    assert twice[0][1:].std() == pytest.approx(spread, rel=0.02)
