@@ -63,7 +63,11 @@ class ModelConfig(Section):
         "user had is near them from its first event on",
     )
     attention_dim: int = Field(
-        32, ge=4, le=512, description="width of the Transformer, to which past items are brought"
+        16,
+        ge=4,
+        le=512,
+        description="width of the Transformer, to which past items are brought; 32 found no more "
+        "on simulated streams, .6 % more on one log, for an eighth of a micro-batch",
     )
     attention_heads: int = Field(2, ge=1, le=16, description="of it; divides attention_dim")
     attention_layers: int = Field(1, ge=1, le=8, description="of the Transformer")
