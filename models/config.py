@@ -40,7 +40,7 @@ class DriftConfig(Section):
 class ModelConfig(Section):
     """Shape, training and determinism of the retrieval + ranking model."""
 
-    seed: int = Field(0, ge=0, description="seed of weights and of every draw")
+    seed: int = Field(0, ge=0, le=2**52, description="seed of weights and of every draw")
     dim: int = Field(
         48,
         ge=4,
