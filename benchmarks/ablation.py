@@ -55,11 +55,14 @@ VARIANTS = (
     Variant("full"),
     Variant("no Transformer", {"sequence": "mean"}),
     Variant("past items by id alone", {"history_content": False}),
+    Variant("a Transformer of 32", {"attention_dim": 32}),
     Variant("no history", {"sequence": "none"}),
     # No id earns a vector of its own before its thousandth row.
     Variant("no user ids", {"user_sightings": 1_000}),
     Variant("no item ids", {"item_sightings": 1_000}),
     Variant("no content", {"text_tokens": 0}),
+    Variant("words from nothing", {"text_spread": 0.0}),
+    Variant("twelve words", {"text_tokens": 12}),
     Variant("no catalogue", without=("items",)),
     Variant("no user attributes", without=("users",)),
     Variant("no context", {"contexts": 0}),
@@ -70,6 +73,7 @@ VARIANTS = (
     Variant("negatives drawn evenly", {"hot_share": 0.0}),
     Variant("negatives all hot", {"hot_share": 1.0}),
     Variant("256 negatives", {"negatives": 256}),
+    Variant("width 32", {"dim": 32, "table_rate": 0.1}),
     Variant("Adagrad from .1", {"table_accumulator": 0.1}),
     Variant("heads off", {"head_weight": 0.0}),
 )
