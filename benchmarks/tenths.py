@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("log", nargs="?", default="kuairand_likes")
     parser.add_argument("--epochs", type=int, default=2, help="of each retrain, at least 2")
     parser.add_argument("--batches", type=int, default=None, help="stop after so many")
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=1, help="models to take the mean of")
     given = parser.parse_args()
     config = load_job(None)
     log = Log.read(given.log, config, given.batches)

@@ -52,7 +52,7 @@ class ModelConfig(Section):
     sequence: Literal["transformer", "mean", "none"] = Field(
         "transformer",
         description="what says how much each past item counts, beside its place, type and age; "
-        "mean: nothing, for a tenth to three tenths less of a micro-batch (docs/training.md)",
+        "mean: nothing, for a tenth to a fifth less of a micro-batch (docs/training.md)",
     )
     history: int = Field(
         16, ge=1, le=200, description="newest past events that the tower reads; costs grow with it"

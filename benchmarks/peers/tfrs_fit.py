@@ -123,10 +123,13 @@ class Plain(tfrs.Model):
         return self.towers.user(inputs)
 
 
-def compiled(*args: Any) -> Plain:
+def compiled(config: ModelConfig, *args: Any) -> Plain:
     """A model ready for `fit`; the old optimizer has the fused sparse kernel, the faster one."""
-    model = Plain(*args)
-    model.compile(optimizer=keras.optimizers.legacy.Adagrad(0.07, initial_accumulator_value=1e-4))
+    model = Plain(config, *args)
+    adagrad = keras.optimizers.legacy.Adagrad(
+        config.table_rate, initial_accumulator_value=config.table_accumulator
+    )
+    model.compile(optimizer=adagrad)
     return model
 
 
