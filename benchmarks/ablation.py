@@ -63,6 +63,8 @@ VARIANTS = (
     Variant("no content", {"text_tokens": 0}),
     Variant("words from nothing", {"text_spread": 0.0}),
     Variant("twelve words", {"text_tokens": 12}),
+    Variant("no likeness", {"likeness_dim": 0}),
+    Variant("a likeness of 256", {"likeness_dim": 256}),
     Variant("no catalogue", without=("items",)),
     Variant("no user attributes", without=("users",)),
     Variant("no context", {"contexts": 0}),
@@ -73,7 +75,7 @@ VARIANTS = (
     Variant("negatives drawn evenly", {"hot_share": 0.0}),
     Variant("negatives all hot", {"hot_share": 1.0}),
     Variant("256 negatives", {"negatives": 256}),
-    Variant("width 32", {"dim": 32, "table_rate": 0.1}),
+    Variant("width 32", {"dim": 32, "table_rate": 0.135}),
     Variant("Adagrad from .1", {"table_accumulator": 0.1}),
     Variant("heads off", {"head_weight": 0.0}),
 )

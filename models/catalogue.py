@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from models.config import ModelConfig
 from models.inputs import attribute_names
+from models.likeness import Likeness
 from models.schema import ITEMS, USERS
 from models.text import HashedSubwords, TextEncoder, content_tokens, hash_token, item_texts
 
@@ -39,6 +40,12 @@ class Catalogue:
             self._encoder,
             buckets=config.text_buckets,
             columns=config.content_columns,
+        )
+        self.likeness = Likeness(
+            self.words[:, 1:],
+            buckets=config.text_buckets,
+            dim=config.likeness,
+            seed=config.seed,
         )
         published = table["published_at"].cast(pa.int64()).to_numpy()
         self.published = np.where(np.isnan(published), _FIRST, published).astype(np.int64)

@@ -93,6 +93,13 @@ class ModelConfig(Section):
         description="standard deviation of a fresh word's vector: items that share words are "
         "near each other before anything is learned; 0 = words begin as nothing",
     )
+    likeness_dim: int = Field(
+        64,
+        ge=0,
+        le=1_024,
+        description="columns of a served vector in which items that share rare words are alike, "
+        "unlearned: what a user had finds new items by them at once; 0 = none",
+    )
     text_model: str | None = Field(
         None,
         min_length=1,
@@ -127,7 +134,7 @@ class ModelConfig(Section):
         0.6, ge=0, le=1, description="of the negatives: the top items of the last hours, exactly"
     )
     hot_half_life_h: float = Field(12.0, gt=0, description="hours; what 'top' is counted over")
-    table_rate: float = Field(0.07, gt=0, le=10, description="sparse Adagrad's rate on the tables")
+    table_rate: float = Field(0.09, gt=0, le=10, description="sparse Adagrad's rate on the tables")
     table_accumulator: float = Field(
         1e-4, gt=0, le=10, description="Adagrad's start; Keras' .1 learns too slowly from a stream"
     )
@@ -265,6 +272,12 @@ class ModelConfig(Section):
         return self.text_tokens and 1 + self.text_tokens
 
     @property
+    def likeness(self) -> int:
+        """Width of t, what an item is like; 0 where past items are read by id alone."""
+        reads = self.text_tokens and self.history_content and self.sequence != "none"
+        return self.likeness_dim if reads else 0
+
+    @property
     def vector_dim(self) -> int:
-        """Width of a served vector: `[v, b, F]` of an item, `[u, 1, w]` of a user."""
-        return self.dim + 1 + len(self.stream_features)
+        """Width of a served vector: `[v, b, F, t]` of an item, `[u, 1, w, q]` of a user."""
+        return self.dim + 1 + len(self.stream_features) + self.likeness

@@ -17,9 +17,9 @@ tf: Any = tensorflow()
 
 __all__ = ["COMPUTED", "compute_devices", "over_devices"]
 
-_ROWS = ("types", "ages", "clock", "weights", "stats", "targets", "present", "masked")
+_ROWS = ("types", "ages", "clock", "weights", "stats", "targets", "present", "masked", "alike")
 _WHOLE = ("correction", "base")
-_ITEMS = ("features", "item_text")
+_ITEMS = ("features", "item_text", "item_likeness")
 COMPUTED = (*_ROWS, *_ITEMS, *_WHOLE)
 """What `Recommender.gradients` reads beside the leaves."""
 

@@ -36,15 +36,22 @@ class Contents:
     Attributes:
         words: `[items, width]` int32 rows of the word table, 0 for none.
         texts: `[items, width]` float32 fixed text vectors.
+        likeness: `[items, likeness]` float32 (see `models.likeness`).
     """
 
     words: NDArray[np.int32]
     texts: NDArray[np.float32]
+    likeness: NDArray[np.float32]
 
     def of(self, rows: NDArray[np.integer]) -> Inputs:
-        """Words (row, owner) `[2, t]`, their scale `[n]` and text `[n, width]` of `n` items."""
+        """Words (row, owner) `[2, t]`, scale `[n]`, text and likeness `[n, …]` of `n` items."""
         words, owner, scale = row_numbers(self.words[rows])
-        return {"words": np.stack([words, owner]), "scale": scale, "text": self.texts[rows]}
+        return {
+            "words": np.stack([words, owner]),
+            "scale": scale,
+            "text": self.texts[rows],
+            "likeness": self.likeness[rows],
+        }
 
 
 def user_tokens(users: Inputs) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]:
@@ -72,7 +79,7 @@ def pack_users(users: Inputs, contents: Contents) -> Inputs:
 
     Returns:
         ints `[b, 1 + 3·l]` (row, places of past items, types, ages), past `[p]` (rows of
-        the distinct past items) int32, past/words, past/scale, past/text (see `Contents.of`);
+        the distinct past items) int32, past/words and so on (see `Contents.of`);
         clock `[b, c]`, tokens `[2, t]`, scale `[2·b]`.
     """
     group = grouped(users["past"].ravel())
@@ -95,6 +102,7 @@ def pack_step(given: Inputs) -> Inputs:
     Returns:
         ints `[i]` and sizes `[len(INTS)]` int32 (see `INTS`); row_floats `[b, …]`,
         features `[n, features]`, item_text `[n, width]`, past_text `[p, width]`,
+        item_likeness `[n, likeness]`, past_likeness `[p, likeness]`,
         word_scale `[n + p]` (of the step's items, then of its distinct past ones),
         token_scale `[2·b]`, correction `[k]`, base `[heads]` float32; masked `[b, k]` bool.
     """
@@ -126,6 +134,8 @@ def pack_step(given: Inputs) -> Inputs:
         "word_scale": np.concatenate([items["scale"], past["scale"]]),
         "item_text": items["text"],
         "past_text": past["text"],
+        "item_likeness": items["likeness"],
+        "past_likeness": past["likeness"],
         "token_scale": token_scale,
         "correction": given["correction"],
         "masked": given["masked"],

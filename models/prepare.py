@@ -152,10 +152,11 @@ class Preparer:
             state.know(rows[rows > 0])
 
     def _describe(self, state: State, names: list[str], rows: Ints) -> None:
-        """Give new item rows their words and their date of publication."""
+        """Give new item rows their words, what these are like, and their date of publication."""
         held = rows > 0
         words, published = self._catalogue.facts(names)
         state.words[rows[held]] = words[held]
+        state.likeness[rows[held]] = self._catalogue.likeness.of(words[held, 1:])
         if state.texts.shape[1]:
             told = [name for name, kept in zip(names, held.tolist(), strict=True) if kept]
             state.texts[rows[held]] = self._catalogue.vectors(told)
@@ -253,7 +254,7 @@ def item_inputs(state: State, config: ModelConfig, rows: Ints) -> Inputs:
     Table rows `[n]`, and what `models.packing.Contents.of` says of them.
     """
     enough = state.item_ids.count[rows] >= config.item_sightings
-    known = Contents(state.words, state.texts)
+    known = Contents(state.words, state.texts, state.likeness)
     return {"rows": np.where(enough, rows, 0).astype(np.int32), **known.of(rows)}
 
 

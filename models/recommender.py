@@ -1,7 +1,7 @@
 """The retrieval + ranking model: a `tfrs.Model` over tables that grow.
 
 The score of an item for a user is one inner product,
-`[u, 1, w] · [v, b, F] = u·v + b(F) + w·F`, so any vector index can serve it.
+`[u, 1, w, q] · [v, b, F, t] = u·v + b(F) + w·F + q·t`, so any vector index can serve it.
 """
 
 from collections.abc import Callable
@@ -109,7 +109,7 @@ class Recommender(tfrs.Model):
 
     def items(self, inputs: Inputs) -> Floats:
         """Item vectors v `[n, dim]`, from `models.prepare`'s inputs."""
-        return np.array(self._items(inputs))
+        return np.array(self._items({name: inputs[name] for name in self.signatures.items()}))
 
     def bias(self, features: Floats) -> Floats:
         """b(F) `[n, 1]` of stream features `[n, features]`."""
@@ -171,7 +171,7 @@ class Recommender(tfrs.Model):
         past = self._past(given["history/unique"], bags["word"][own:], given["past_text"])
         return {
             "user": self.tables["user"](given["rows"]),
-            "past": tf.gather(past, given["past"]),
+            "past": _placed(past, given["past"]),
             "item": self.tables["item"](given["items"]) + bags["word"][:own],
             "attributes": attributes,
             "context": context,
@@ -203,16 +203,15 @@ class Recommender(tfrs.Model):
         }
 
     def _past(self, rows: Tensor, content: Tensor, text: Tensor) -> Tensor:
-        """`[1 + p, dim]`: zeros, then the vectors of `p` past items, by id and content.
+        """`[p, dim]`: the vectors of `p` past items, by id and content.
 
         The words are those of the items themselves: one like what a user had is near them
         from its first event on.
         """
-        known = self._told(self.tables["history"](rows) + content, text)
-        return tf.pad(known, [[1, 0], [0, 0]])
+        return self._told(self.tables["history"](rows) + content, text)
 
     def user_vectors(self, inputs: Inputs) -> Tensor:
-        """`[b, vector_dim]` float32: `[u, 1, w]`, from `models.packing.pack_users`' inputs."""
+        """`[b, vector_dim]` float32: `[u, 1, w, q]`, from `models.packing.pack_users`' inputs."""
         length = self.config.history
         rows, past, types, ages = tf.split(inputs["ints"], [1, length, length, length], axis=1)
         tokens = self._bag("attribute", inputs["tokens"], inputs["scale"])
@@ -222,7 +221,8 @@ class Recommender(tfrs.Model):
         return self._tower(
             {
                 "user": self.tables["user"](rows[:, 0]),
-                "past": tf.gather(known, past),
+                "past": _placed(known, past),
+                "alike": _placed(inputs["past/likeness"], past),
                 "types": types,
                 "ages": ages,
                 "attributes": attributes,
@@ -256,23 +256,26 @@ class Recommender(tfrs.Model):
 
         Args:
             leaves: see `leaves`; their rows may be a part of the step's.
-            given: the same rows of types, ages and `ROW_FLOATS`; features `[b + k, F]`,
-                correction `[k]`, masked `[b, k]`, base.
+            given: the same rows of types, ages, alike and `ROW_FLOATS`; features
+                `[b + k, F]`, item_likeness `[b + k, likeness]`, correction `[k]`, masked
+                `[b, k]`, base.
         """
         names = ("user", "past", "attributes", "context")
         u = self._tower(
             {name: leaves[name] for name in names}
-            | {name: given[name] for name in ("types", "ages", "clock")}
+            | {name: given[name] for name in ("types", "ages", "clock", "alike")}
         )
         features = given["features"]
         items = self._told(leaves["item"], given["item_text"])
         vectors = tf.concat([items, self.item_bias(features), features], 1)
         rows = u.shape[0]
-        v, others = tf.split(vectors, [rows, vectors.shape[0] - rows])
+        sizes = [rows, vectors.shape[0] - rows]
+        (v, others), (t, fixed) = (tf.split(x, sizes) for x in (vectors, given["item_likeness"]))
+        v = tf.concat([v, t], 1)
         wanted, disliked = tf.unstack(given["weights"], axis=1)
         retrieval = retrieval_loss(
             tf.reduce_sum(u * v, 1),
-            self._scores(u, others),
+            self._scores(u, others, fixed),
             given["correction"],
             given["masked"],
             wanted,
@@ -283,13 +286,21 @@ class Recommender(tfrs.Model):
         total = tf.reduce_sum(retrieval) + self.config.head_weight * heads
         return total / float(self.config.step_rows)
 
-    def _scores(self, u: Tensor, others: Tensor) -> Tensor:
-        """`[b, k]` float32 scores; in bfloat16 only u·v, as a log count needs more digits."""
+    def _scores(self, u: Tensor, others: Tensor, fixed: Tensor) -> Tensor:
+        """`[b, k]` float32 scores; in bfloat16 only u·v, as a log count needs more digits.
+
+        Args:
+            u: `[b, vector_dim]`.
+            others: `[k, …]` `[v, b, F]`.
+            fixed: `[k, likeness]` t; apart, as nothing learns from its gradient.
+        """
+        u, q = tf.split(u, [others.shape[1], self.config.likeness], 1)
+        alike = _inner(q, fixed) if self.config.likeness else 0.0
         if self.config.precision == "float32":
-            return _inner(u, others)
+            return _inner(u, others) + alike
         dim = self.config.dim
         half = [tf.cast(x[:, :dim], tf.bfloat16) for x in (u, others)]
-        return tf.cast(_inner(*half), tf.float32) + _inner(u[:, dim:], others[:, dim:])
+        return tf.cast(_inner(*half), tf.float32) + _inner(u[:, dim:], others[:, dim:]) + alike
 
     def _ranked(self, u: Tensor, v: Tensor, given: Inputs) -> Tensor:
         """What the heads say of the rows, `[b, heads]`; the towers do not learn from it."""
@@ -311,8 +322,13 @@ class Recommender(tfrs.Model):
 
     def compute_loss(self, inputs: Inputs, training: bool = False) -> Tensor:
         """TFRS' own entry: the loss of a packed step."""
-        given = self.signatures.unpacked(inputs, inputs["row_floats"].shape[0])
+        given = self.unpacked(inputs)
         return self.loss_of(self.leaves(given), given)
+
+    def unpacked(self, inputs: Inputs) -> Inputs:
+        """The arrays of a packed step, and what its past items are like, `[b, l, likeness]`."""
+        given = self.signatures.unpacked(inputs, inputs["row_floats"].shape[0])
+        return given | {"alike": _placed(given["past_likeness"], given["past"])}
 
     def train_step(self, inputs: Inputs) -> dict[str, Tensor]:
         """One packed step; without effect where anything is not finite.
@@ -320,7 +336,7 @@ class Recommender(tfrs.Model):
         Returns:
             loss: float32 scalar; finite: bool scalar, False when the step was skipped.
         """
-        given = self.signatures.unpacked(inputs, inputs["row_floats"].shape[0])
+        given = self.unpacked(inputs)
         compute = self._gradients or self.gradients
         loss, leaf, dense = over_devices(
             compute, self._devices, self.leaves(given), {n: given[n] for n in COMPUTED}
@@ -386,6 +402,11 @@ class Recommender(tfrs.Model):
 def _traced(function: Any, signature: list[Any] | None, *, jit: bool = False) -> Any:
     """One trace for all shapes; without AutoGraph, whose rewriting takes two thirds of a start."""
     return tf.function(function, input_signature=signature, autograph=False, jit_compile=jit)
+
+
+def _placed(vectors: Tensor, places: Tensor) -> Tensor:
+    """`[p, n]` vectors at their places `[b, l]`, counted from 1: `[b, l, n]`; zeros for place 0."""
+    return tf.gather(tf.pad(vectors, [[1, 0], [0, 0]]), places)
 
 
 def _inner(users: Tensor, items: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ class Signatures:
         return _floats(None, len(self.config.stream_features))
 
     def items(self) -> Inputs:
-        """See `models.prepare.item_inputs`."""
+        """What `item_vectors` reads of `models.prepare.item_inputs`."""
         return {
             "rows": tf.TensorSpec([None], tf.int32),
             "words": tf.TensorSpec([2, None], tf.int32),
@@ -57,6 +57,7 @@ class Signatures:
             "past/words": tf.TensorSpec([2, None], tf.int32),
             "past/scale": _floats(None),
             "past/text": _floats(None, self.text_width),
+            "past/likeness": _floats(None, self.config.likeness),
             "clock": _floats(None, CLOCK),
             "tokens": tf.TensorSpec([2, None], tf.int32),
             "scale": _floats(None),
@@ -72,6 +73,8 @@ class Signatures:
             "word_scale": _floats(None),
             "item_text": _floats(rows + negatives, self.text_width),
             "past_text": _floats(None, self.text_width),
+            "item_likeness": _floats(rows + negatives, self.config.likeness),
+            "past_likeness": _floats(None, self.config.likeness),
             "token_scale": _floats(2 * rows),
             "correction": _floats(negatives),
             "masked": tf.TensorSpec([rows, negatives], tf.bool),

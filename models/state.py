@@ -105,6 +105,7 @@ class State:
         self._follow()
         self.words = np.zeros((items, config.content_columns), np.int32)
         self.texts = np.zeros((items, text_width), np.float32)  # computed once an item
+        self.likeness = np.zeros((items, config.likeness), np.float32)  # t, fixed by the words
         self.published_at = np.full(items, _NEVER, np.int64)  # when a delta last held it
         self.vectors = np.zeros((items, config.dim), np.float32)  # v, as last computed
         self.fresh: list[int] = []  # item rows whose v was never computed; empty between steps
@@ -129,9 +130,9 @@ class State:
         1.4 % of NDCG@20 on kuairand_likes.
         """
         if self._config.history_content:
-            return Contents(self.words[:, 1:], self.texts)
+            return Contents(self.words[:, 1:], self.texts, self.likeness)
         nothing = np.broadcast_to(np.float32(0.0), self.texts.shape)
-        return Contents(self.words[:, :0], nothing)
+        return Contents(self.words[:, :0], nothing, self.likeness)
 
     def known_rows(self) -> NDArray[np.int32]:
         """Rows of known items, ascending, `[n]` int32; valid until the next is known."""
@@ -170,6 +171,7 @@ class State:
             self.known = grown(self.known, items)
             self.words = grown(self.words, items)
             self.texts = grown(self.texts, items)
+            self.likeness = grown(self.likeness, items)
             self.published_at = grown(self.published_at, items, _NEVER)
             self.vectors = grown(self.vectors, items)
 
@@ -190,6 +192,7 @@ class State:
             self.hot.drop(items)
             self.words[items] = 0
             self.texts[items] = 0.0
+            self.likeness[items] = 0.0
             self.vectors[items] = 0.0
             self.published_at[items] = _NEVER
 
@@ -201,6 +204,7 @@ class State:
             "known": self.known,
             "words": self.words,
             "texts": self.texts,
+            "likeness": self.likeness,
             "published_at": self.published_at,
             "vectors": self.vectors,
             "scalars": np.array(
@@ -250,7 +254,7 @@ class State:
             return {k.removeprefix(start): v for k, v in arrays.items() if k.startswith(start)}
 
         self.known, self.words = arrays["known"], arrays["words"]
-        self.texts = arrays["texts"]
+        self.texts, self.likeness = arrays["texts"], arrays["likeness"]
         self.published_at = arrays["published_at"]
         self.vectors = arrays["vectors"]
         scalars = [int(value) for value in arrays["scalars"]]

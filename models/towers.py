@@ -13,6 +13,7 @@ tf: Any = tensorflow()
 __all__ = ["Encoder", "ItemBias", "Norm", "UserTower", "bag"]
 
 _TYPES = 10  # 0 = no event, then the event types + 1
+_GAIN = 3.0  # by which q's gain moves faster than the dense layers' rate
 _STEEPEST = 1.5  # log of what a Transformer may multiply or divide a past item's share by
 
 
@@ -96,7 +97,7 @@ class Encoder(tf.keras.layers.Layer):
 
 
 class UserTower(tf.keras.layers.Layer):
-    """`[batch]` users → `[batch, dim + 1 + features]`: `[u, 1, w]`.
+    """`[batch]` users → `[batch, vector_dim]`: `[u, 1, w, q]`.
 
     The gates w start at zero: at first the model is its items' bias alone.
     Past items add to u directly too, fading by a fifth with each event, the newest once
@@ -108,6 +109,8 @@ class UserTower(tf.keras.layers.Layer):
     by a gain per column. Both start from nothing (Touvron et al., "Going deeper with image
     Transformers", ICCV 2021): a fresh one would be noise. As its shares are of the items' own
     vectors, it need not learn what follows an item, only which item counts.
+    What past items are like (`models.likeness`) adds up by the same counts to q, times a gain
+    that is learned: an item-to-item model by words alone, which needs no event of an item.
 
     Args:
         config: shape of the tower.
@@ -126,6 +129,9 @@ class UserTower(tf.keras.layers.Layer):
         if config.sequence != "none":
             self._by_type = self.add_weight("by_type", [_TYPES], initializer="ones")
             self._by_age = self.add_weight("by_age", [AGE_BUCKETS], initializer="ones")
+        if config.likeness:
+            start = tf.keras.initializers.Constant(1.0 / _GAIN)
+            self._likeness = self.add_weight("likeness", [], initializer=start)
         fade = np.array([0.8**k for k in range(config.history - 1, -1, -1)], np.float32)
         fade[-1] += 1.0
         self._fade = fade[:, None]
@@ -160,14 +166,15 @@ class UserTower(tf.keras.layers.Layer):
         Args:
             inputs: user `[b, dim]` id vectors; past `[b, l, dim]` vectors of past
                 items, newest last, zeros where there is none; types, ages `[b, l]`
-                int32, 0 where there is no event; attributes, context `[b, dim]`;
-                clock `[b, c]`.
+                int32, 0 where there is no event; alike `[b, l, likeness]`; attributes,
+                context `[b, dim]`; clock `[b, c]`.
         """
         past, types = inputs["past"], inputs["types"]
         mask = tf.cast(types > 0, past.dtype)
         parts = [inputs[name] for name in ("user", "attributes", "context", "clock")]
         if self._config.sequence != "none":
-            weighed = past * self._weights(types, inputs["ages"], past.dtype)
+            counted = self._weights(types, inputs["ages"], past.dtype)
+            weighed = past * counted
             count = tf.maximum(tf.reduce_sum(mask, 1, keepdims=True), 1.0)
             parts += [weighed[:, -1], tf.reduce_sum(weighed, 1) / count]
         if self._layers:
@@ -175,13 +182,23 @@ class UserTower(tf.keras.layers.Layer):
             x += tf.cast(self._places, past.dtype) * mask[:, :, None]
             for layer in self._layers:
                 x = layer(x, mask)
-            weighed *= self._shares(x, mask)
+            shares = self._shares(x, mask)
+            weighed, counted = weighed * shares, counted * shares
             parts.append(self._norm(x[:, -1]) * tf.cast(self._gain, past.dtype) * mask[:, -1:])
         hidden = self._mix(tf.concat(parts, 1))
         u = self._u(hidden)
         if self._config.sequence != "none":
-            u += tf.reduce_sum(weighed * tf.cast(self._fade, past.dtype), 1)
-        return tf.concat([u, tf.ones_like(u[:, :1]), self._w(hidden)], 1)
+            fade = tf.cast(self._fade, past.dtype)
+            u += tf.reduce_sum(weighed * fade, 1)
+        told = [u, tf.ones_like(u[:, :1]), self._w(hidden)]
+        if self._config.likeness:
+            told.append(self._alike(counted * fade, tf.cast(inputs["alike"], past.dtype)))
+        return tf.concat(told, 1)
+
+    def _alike(self, counted: Tensor, alike: Tensor) -> Tensor:
+        """`[b, likeness]`: vectors of past items `[b, l, likeness]`, as counted `[b, l, 1]`."""
+        gain = tf.cast(_GAIN * self._likeness, alike.dtype)
+        return gain * tf.matmul(counted, alike, transpose_a=True)[:, 0]
 
     def _weights(self, types: Tensor, ages: Tensor, dtype: Any) -> Tensor:
         """What past events count, by type and age, `[b, l, 1]`; all the same at first."""

@@ -25,7 +25,7 @@ from models.text import text_encoder
 
 __all__ = ["StepResult", "Trainer"]
 
-_FORMAT = 4
+_FORMAT = 5
 """Of a checkpoint; 1 had no weights by type and age, and histories by id alone; 2 kept no column
 for an item's duration, and no shares of past items; 3 had a Transformer as wide as the towers."""
 _CHUNK = 4_096
@@ -182,13 +182,14 @@ class Trainer:
         state.vectors[rows] = self._compute(rows)
 
     def item_vectors(self, rows: Ints, now: int) -> Floats:
-        """Served vectors `[n, vector_dim]` of item rows as of `now`: `[v, b, F]`."""
+        """Served vectors `[n, vector_dim]` of item rows as of `now`: `[v, b, F, t]`."""
         features = self.state.stream.features(now, rows)
-        parts = [self.state.vectors[rows], self.model.bias(features), features]
+        state = self.state
+        parts = [state.vectors[rows], self.model.bias(features), features, state.likeness[rows]]
         return np.concatenate(parts, axis=1)
 
     def user_vectors(self, rows: Ints, now: int) -> Floats:
-        """Served vectors `[n, vector_dim]` of user rows as of `now`: `[u, 1, w]`."""
+        """Served vectors `[n, vector_dim]` of user rows as of `now`: `[u, 1, w, q]`."""
         contents = self.state.contents()
         parts = [
             self.model.users(profile_inputs(self.state, self.config, part, now), contents)

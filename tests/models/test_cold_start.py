@@ -77,7 +77,8 @@ def test_items_that_share_words_are_near_before_anything_is_learned(spread, firs
     """Predicted from a past of one item, by a model that has not made a step."""
     titles = ["Harbour lights one", *(f"Tale{k} of{k}" for k in range(18)), "Harbour lights two"]
     items = [{"item_id": f"i{k:02d}", "title": title} for k, title in enumerate(titles)]
-    config = ModelConfig(**SMALL | {"dim": 64, "text_buckets": 4_096, "text_spread": spread})
+    wide = {"dim": 64, "text_buckets": 4_096, "text_spread": spread, "likeness_dim": 0}
+    config = ModelConfig(**SMALL | wide)
     trainer = Trainer(config, pa.Table.from_pylist(items, ITEMS), None)
     had = [event(1, "u0", "i00", 1.0), event(2, "u0", "i19", 90.0)]
     after = rows(had).slice(1)

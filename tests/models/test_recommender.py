@@ -24,10 +24,12 @@ SMALL = ModelConfig(
     attributes=3,
     contexts=2,
     text_buckets=64,
+    likeness_dim=5,
     attribute_buckets=64,
 )
 WIDTH = len(SMALL.stream_features)
-SILENT = Contents(np.zeros((64, 3), np.int32), np.zeros((64, 0), np.float32))
+NO_TEXT, UNLIKE = np.zeros((64, 0), np.float32), np.zeros((64, 5), np.float32)
+SILENT = Contents(np.zeros((64, 3), np.int32), NO_TEXT, UNLIKE)
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +56,7 @@ def inputs(seed: int = 0, rows: int = 4, negatives: int = 6) -> dict:
             "words": np.array([[5, 6, 7], [0, 0, 4]], np.int32),
             "scale": scale,
             "text": np.zeros((n, 0), np.float32),
+            "likeness": rng.normal(size=(n, 5)).astype(np.float32),
         },
         "contents": SILENT,
         "features": rng.normal(size=(n, WIDTH)).astype(np.float32),
@@ -181,7 +184,7 @@ def test_a_new_model_is_popularity(model):
     fresh = Recommender(SMALL, users=16, items=32, stats=10)
     features = np.random.default_rng(0).normal(size=(5, WIDTH)).astype(np.float32)
     v = np.zeros((5, 8), np.float32)
-    items = np.concatenate([v, fresh.bias(features), features], axis=1)
+    items = np.concatenate([v, fresh.bias(features), features, UNLIKE[:5]], axis=1)
     vectors = fresh.users(users, SILENT)
     assert vectors.shape == (3, SMALL.vector_dim)
     assert (vectors[:, 8] == 1).all()
@@ -232,6 +235,7 @@ def test_tables_grow_without_a_new_trace(model):
             "words": np.ones((2, 0), np.int32),
             "scale": np.ones(rows, np.float32),
             "text": np.zeros((rows, 0), np.float32),
+            "likeness": UNLIKE[:rows],
         }
         model.items(given["items"])
         model.users(users(np.random.default_rng(0), rows), SILENT)
@@ -255,8 +259,11 @@ def test_weights_of_another_shape_are_refused(model):
 
 @pytest.mark.parametrize("sequence", ["mean", "none", "transformer"])
 def test_ways_to_read_a_history(sequence):
-    made = recommender(sequence)
-    assert made.train(inputs())[1]
+    made, given = recommender(sequence), inputs()
+    width = made.config.likeness
+    given["items"]["likeness"] = given["items"]["likeness"][:, :width]
+    given["contents"] = Contents(SILENT.words, NO_TEXT, UNLIKE[:, :width])
+    assert made.train(given)[1]
 
 
 def recommender(sequence: str) -> Recommender:
@@ -270,6 +277,7 @@ def history(seed: int) -> dict[str, np.ndarray]:
     small = {name: np.zeros((2, 8), np.float32) for name in ("user", "attributes", "context")}
     return small | {
         "past": rng.normal(size=(2, 4, 8)).astype(np.float32),
+        "alike": rng.normal(size=(2, 4, 5)).astype(np.float32),
         "types": np.full((2, 4), 2, np.int32),
         "ages": np.zeros((2, 4), np.int32),
         "clock": np.zeros((2, 3), np.float32),
@@ -283,7 +291,7 @@ def test_a_fresh_transformer_says_nothing():
     fresh._mix.kernel.assign(np.vstack([same, more[len(same) :]]))
     given = history(0)
     given["types"][0, :2] = 0
-    given["past"][0, :2] = 0.0
+    given["past"][0, :2], given["alike"][0, :2] = 0.0, 0.0
     assert fresh(given).numpy() == pytest.approx(plain(given).numpy(), abs=1e-6)
     fresh._gain.assign(tf.ones_like(fresh._gain))
     assert np.abs(fresh(given).numpy() - plain(given).numpy()).max() > 1e-3
@@ -312,7 +320,7 @@ def test_shares_of_past_items_are_one_on_average_and_bounded():
 
 def test_a_user_without_a_past_has_shares_of_nothing():
     given = history(0)
-    given["types"][:], given["past"][:] = 0, 0.0
+    given["types"][:], given["past"][:], given["alike"][:] = 0, 0.0, 0.0
     out = taught()(given).numpy()
     assert np.isfinite(out).all()
     assert (out[0] == out[1]).all()
@@ -337,7 +345,7 @@ def test_a_past_event_counts_by_its_type_and_age():
     tower._by_age.assign(tf.tensor_scatter_nd_update(tower._by_age, [[7]], [0.0]))
     fewer = tower(given).numpy()
     assert np.abs(fewer - every).max() > 1e-3
-    given["past"][:, 1:3] = 0.0
+    given["past"][:, 1:3], given["alike"][:, 1:3] = 0.0, 0.0
     assert tower(given).numpy() == pytest.approx(fewer, abs=1e-6)
 
 
@@ -352,7 +360,7 @@ def test_a_past_item_is_read_by_its_content_too():
     assert (alike[0] == alike[1]).all()  # their own vectors are zeros yet
     words = np.zeros((32, 3), np.int32)
     words[7, :2], words[8, 0] = [5, 6], 9
-    known = made.users(given, Contents(words, np.zeros((32, 0), np.float32)))
+    known = made.users(given, Contents(words, NO_TEXT, UNLIKE))
     table = made.tables["word"].weights.numpy()
     summed = np.stack([(table[5] + table[6]) / 2**0.25, table[9]])
     # As an id vector with the same numbers.

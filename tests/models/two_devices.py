@@ -29,7 +29,7 @@ def gradients(trainer: Trainer, packed: dict) -> tuple:
     from models.devices import COMPUTED, over_devices
 
     model = trainer.model
-    given = model.signatures.unpacked({k: tf.constant(v) for k, v in packed.items()}, 8)
+    given = model.unpacked({k: tf.constant(v) for k, v in packed.items()})
     told = {name: given[name] for name in COMPUTED}
     return over_devices(model.gradients, model._devices, model.leaves(given), told)
 
