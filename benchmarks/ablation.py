@@ -11,6 +11,8 @@ recall@20, NDCG@20  of the last half of the predicted rows, and as shares of the
 last tenth          the same of the last tenth
 young items         recall@20 of those rows of the last half whose item had fewer than ten
                     events, of any type, before the micro-batch
+new users           recall@20 of those rows of the whole log whose user had done fewer than
+                    three things before
 CPU                 ms of a micro-batch with its prediction, without the baselines' grid: the
                     mean of the last half
 
@@ -41,6 +43,9 @@ from pipelines.config import JobConfig, load_job
 YOUNG = 10
 """Events before which an item is young."""
 
+NEW = 3
+"""Past events before which a user is new."""
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -68,6 +73,7 @@ VARIANTS = (
     Variant("no catalogue", without=("items",)),
     Variant("no user attributes", without=("users",)),
     Variant("no context", {"contexts": 0}),
+    Variant("neither of both", {"contexts": 0}, without=("users",)),
     Variant("five half-lives", {"half_lives_h": (0.25, 1.0, 3.0, 12.0, 48.0)}),
     Variant("no dislikes, no skips", {"dislike_weight": 0.0, "skip_weight": 0.0}),
     Variant("no skips", {"skip_weight": 0.0}),
@@ -97,25 +103,25 @@ def main() -> None:
 
 def report(log: Log, config: JobConfig, variants: list[Variant]) -> None:
     """Print the table of one log, a line as soon as it is known."""
-    young = list(_young(log))
-    print(f"\n{log.name}: {len(log)} micro-batches, {sum(len(part) for part in young)} questions\n")
-    print(
-        "| | recall@20 | NDCG@20 | last tenth | young items | CPU, ms |\n|---|---|---|---|---|---|"
-    )
+    cold = list(_cold(log))
+    print(f"\n{log.name}: {len(log)} micro-batches, {sum(len(c.T) for c in cold)} questions\n")
+    names = ("recall@20", "NDCG@20", "last tenth", "young items", "new users", "CPU, ms")
+    print(f"| | {' | '.join(names)} |\n{'|---' * (1 + len(names))}|")
     full: Run | None = None
     for variant in variants:
-        run = Run.of(variant, log, config.model, young)
+        run = Run.of(variant, log, config.model, cold)
         full = full or run
         print(f"| {variant.name} | {' | '.join(_cells(run, full))} |", flush=True)
 
 
-def _young(log: Log) -> Iterator[np.ndarray]:
-    """For each micro-batch, which of its questions are about a young item."""
+def _cold(log: Log) -> Iterator[np.ndarray]:
+    """For each micro-batch, `[2, questions]`: whether the item is young, the user new."""
     events: dict[str, int] = {}
     for _, rows in log.batches():
         batch: Batch = read_batch(rows)
         before = np.array([events.get(name, 0) for name in batch.items], np.int64)
-        yield before[batch.item[batch.wanted]] < YOUNG
+        past = np.bincount(batch.history_row, minlength=len(batch))
+        yield np.stack([before[batch.item] < YOUNG, past < NEW])[:, batch.wanted]
         added = np.bincount(batch.item, batch.counts.sum(axis=1), minlength=len(batch.items))
         for place in np.flatnonzero(added).tolist():
             events[batch.items[place]] = int(before[place] + added[place])
@@ -127,12 +133,12 @@ class Run:
 
     found: np.ndarray  # [micro-batches, 2]: recall@20, NDCG@20
     rows: np.ndarray  # [micro-batches]
-    young: np.ndarray  # [micro-batches] recall@20 on young items
-    young_rows: np.ndarray  # [micro-batches]
+    cold: np.ndarray  # [micro-batches, 2] recall@20 on young items, for new users
+    cold_rows: np.ndarray  # [micro-batches, 2]
     cpu: np.ndarray  # [micro-batches] seconds
 
     @classmethod
-    def of(cls, variant: Variant, log: Log, model: ModelConfig, young: list[np.ndarray]) -> "Run":
+    def of(cls, variant: Variant, log: Log, model: ModelConfig, cold: list[np.ndarray]) -> "Run":
         """Go through the log."""
         from models.trainer import Trainer
 
@@ -146,24 +152,33 @@ class Run:
             evaluation = trainer.step(number, rows).evaluation
             cpu = time.process_time() - begun
             figures = answers(evaluation) if evaluation else np.zeros((2, 0))
-            new = young[number - 1]
-            both = [*figures.sum(axis=1), figures.shape[1], figures[0, new].sum(), new.sum()]
-            lines.append([*both, cpu])
+            those = cold[number - 1]
+            found = those @ figures[0] if evaluation else np.zeros(2)
+            lines.append([*figures.sum(axis=1), *found, *those.sum(axis=1), figures.shape[1], cpu])
         table = np.array(lines)
-        return cls(table[:, :2], *table[:, 2:].T)
+        return cls(
+            found=table[:, :2],
+            cold=table[:, 2:4],
+            cold_rows=table[:, 4:6],
+            rows=table[:, 6],
+            cpu=table[:, 7],
+        )
 
 
 def _cells(run: Run, full: Run) -> list[str]:
     half, tenth = slice(since(run.rows, 0.5), None), slice(since(run.rows, 0.9), None)
     recall, ndcg = run.found[half].sum(axis=0) / run.rows[half].sum()
     late = run.found[tenth].sum(axis=0) / run.rows[tenth].sum()
-    new = run.young_rows[half].sum()
-    young = run.young[half].sum() / max(new, 1.0)
+    (young, _), (young_rows, _) = run.cold[half].sum(axis=0), run.cold_rows[half].sum(axis=0)
+    (_, new), (_, new_rows) = run.cold.sum(axis=0), run.cold_rows.sum(axis=0)
     return [
         f"{recall:.4f} · {_share(run.found[half, 0], full.found[half, 0])}",
         f"{ndcg:.4f} · {_share(run.found[half, 1], full.found[half, 1])}",
         f"{late[0]:.4f} / {late[1]:.4f} · {_share(run.found[tenth, 0], full.found[tenth, 0])}",
-        f"{young:.4f} ({new:.0f}) · {_share(run.young[half], full.young[half])}",
+        f"{young / max(young_rows, 1.0):.4f} ({young_rows:.0f}) · "
+        f"{_share(run.cold[half, 0], full.cold[half, 0])}",
+        f"{new / max(new_rows, 1.0):.4f} ({new_rows:.0f}) · "
+        f"{_share(run.cold[:, 1], full.cold[:, 1])}",
         f"{1e3 * run.cpu[len(run.cpu) // 2 :].mean():.0f}",
     ]
 

@@ -39,5 +39,7 @@ class Likeness:
 
     def of(self, words: NDArray[np.integer]) -> NDArray[np.float32]:
         """`[n, dim]` of items with these words `[n, columns]`; zeros for one without any."""
-        sums = self._vectors[words].sum(axis=1)
+        sums = np.zeros((len(words), self._vectors.shape[1]), np.float32)
+        for column in words.T:  # all at once would take as much memory again for each column
+            sums += self._vectors[column]
         return sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-9)

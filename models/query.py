@@ -373,7 +373,9 @@ def export(store: Path | Store, out: Path, version: int | None = None) -> dict[s
     if out.is_dir():
         raise RequestError(f"{out} is a folder: name a file, such as {out / 'embeddings.parquet'}")
     chosen, table = read_embeddings(store, version)
-    durable.write_file(out, lambda file: pq.write_table(table, file, compression="zstd"))
+    # No dictionary of vectors, no two of which are the same: a third of the file.
+    how = {"compression": "zstd", "use_dictionary": ["entity"]}
+    durable.write_file(out, lambda file: pq.write_table(table, file, **how))
     items = table["entity"].to_pylist().count("item")
     return {
         "out": str(out),
