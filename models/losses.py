@@ -37,12 +37,33 @@ def retrieval_loss(
     Returns:
         `[b]` float32 weighted losses; 0 where nothing is left to compete with.
     """
-    others = tf.where(masked, -1e9, negative + correction[None, :])
-    alone = tf.reduce_max(others, axis=1) < -1e8
-    z = positive - tf.reduce_logsumexp(others, axis=1)
-    z = tf.where(alone, 0.0, z)
+    together, most = _summed(negative, correction, masked)
+    alone = most < -1e8
+    z = tf.where(alone, 0.0, positive - together)
     loss = wanted * tf.nn.softplus(-z) + disliked * tf.nn.softplus(z)
     return tf.where(alone, 0.0, loss)
+
+
+def _summed(negative: Tensor, correction: Tensor, masked: Tensor) -> tuple[Tensor, Tensor]:
+    """Ln of the sum of exp(negative + correction) over what is not masked, and the largest, `[b]`.
+
+    With a gradient by the scores in two passes over them, which are most of a step's numbers:
+    what is masked is exp(−1e9) there, nothing, where anything is left beside it.
+    """
+
+    @tf.custom_gradient
+    def logsumexp(scores: Tensor) -> Any:
+        others = tf.where(masked, -1e9, scores + correction[None, :])
+        most = tf.reduce_max(others, axis=1)
+        shares = tf.exp(others - most[:, None])
+        total = tf.reduce_sum(shares, axis=1)
+
+        def gradient(upstream: Tensor, _: Tensor) -> Tensor:
+            return (upstream * tf.math.reciprocal(total))[:, None] * shares
+
+        return (tf.math.log(total) + most, most), gradient
+
+    return logsumexp(negative)
 
 
 def ranking_tasks() -> list[Any]:
