@@ -341,8 +341,9 @@ class Recommender(tfrs.Model):
         loss, leaf, dense = over_devices(
             compute, self._devices, self.leaves(given), {n: given[n] for n in COMPUTED}
         )
-        flat = [tf.reshape(g, [-1]) for g in (loss, *leaf.values(), *dense)]
-        finite = tf.reduce_all(tf.math.is_finite(tf.concat(flat, 0)))
+        # A sum is finite where all of its parts are, and costs no copy of them.
+        sums = [tf.reduce_sum(g) for g in (loss, *leaf.values(), *dense)]
+        finite = tf.reduce_all(tf.math.is_finite(tf.stack(sums)))
         tf.cond(
             finite,
             lambda: self._apply(self.table_gradients(leaf, given), given, dense),
