@@ -130,7 +130,7 @@ def batches(
 
 
 def publish(delta: pa.RecordBatch, folder: str) -> None:
-    """Write it as the store does: a dictionary of vectors would cost ten times the file."""
+    """Write it as the store does: with a dictionary of vectors it would take ten times as long."""
     table = pa.Table.from_batches([delta])
     path = Path(folder) / "delta.parquet"
     pq.write_table(table, path, compression="zstd", use_dictionary=False)
