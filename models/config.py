@@ -115,7 +115,7 @@ class ModelConfig(Section):
         min_length=2,
         max_length=16,
         description="hours in which a decayed count halves; stream features, short to long, beside "
-        "the count without decay (with .25, 3 and 48 beside them two logs lost 1 %)",
+        "the count without decay (.25, 3 and 48 beside them bring nothing)",
     )
     start_half_life_h: float = Field(
         1.0, gt=0, description="the model starts as popularity with this half-life, in hours"
@@ -158,7 +158,7 @@ class ModelConfig(Section):
         ge=0,
         le=10,
         description="of a row that was shown and no more, or left within brief_dwell_s, as a "
-        "dislike; with dislikes it finds a tenth more of young items on a simulated stream",
+        "dislike; with dislikes it brings 1 % to new users of a simulated stream, within chance",
     )
     brief_dwell_s: float = Field(
         2.0, ge=0, le=86_400, description="seconds; who leaves a view sooner has skipped it"

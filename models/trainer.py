@@ -27,7 +27,8 @@ __all__ = ["StepResult", "Trainer"]
 
 _FORMAT = 5
 """Of a checkpoint; 1 had no weights by type and age, and histories by id alone; 2 kept no column
-for an item's duration, and no shares of past items; 3 had a Transformer as wide as the towers."""
+for an item's duration, and no shares of past items; 3 had a Transformer as wide as the
+towers; 4 no likeness."""
 _CHUNK = 4_096
 _DAY_MS, _HOUR_MS = 86_400_000, 3_600_000
 _NEVER = np.iinfo(np.int64).min
@@ -183,8 +184,8 @@ class Trainer:
 
     def item_vectors(self, rows: Ints, now: int) -> Floats:
         """Served vectors `[n, vector_dim]` of item rows as of `now`: `[v, b, F, t]`."""
-        features = self.state.stream.features(now, rows)
         state = self.state
+        features = state.stream.features(now, rows)
         parts = [state.vectors[rows], self.model.bias(features), features, state.likeness[rows]]
         return np.concatenate(parts, axis=1)
 
