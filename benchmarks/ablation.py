@@ -2,7 +2,8 @@
 
     .venv/bin/python benchmarks/ablation.py [LOG]... [--batches 3000] [--only "no context"]...
 
-A LOG is a folder as for benchmarks/quality.py (default: kuairand_likes). Each line is a
+A LOG is a folder as for benchmarks/quality.py (default: kuairand_likes); with --together
+there is one table of all of them, for what one log is too short to tell. Each line is a
 model of its own that goes through the whole log, every micro-batch predicted before it is
 trained on, with one part changed by settings of the job file, or without the catalogue or
 the users' table. Columns:
@@ -28,8 +29,9 @@ to show just that.
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Any
 
 import numpy as np
@@ -81,7 +83,8 @@ VARIANTS = (
     Variant("negatives drawn evenly", {"hot_share": 0.0}),
     Variant("negatives all hot", {"hot_share": 1.0}),
     Variant("256 negatives", {"negatives": 256}),
-    Variant("width 32", {"dim": 32, "table_rate": 0.135}),
+    Variant("width 32", {"dim": 32, "table_rate": 0.1125}),
+    Variant("Adagrad from .0001, .09", {"table_accumulator": 1e-4, "table_rate": 0.09}),
     Variant("Adagrad from .1", {"table_accumulator": 0.1}),
     Variant("heads off", {"head_weight": 0.0}),
 )
@@ -93,23 +96,28 @@ def main() -> None:
     parser.add_argument("logs", nargs="*", default=["kuairand_likes"])
     parser.add_argument("--batches", type=int, default=None, help="stop after so many")
     parser.add_argument("--only", nargs="*", choices=names, default=names, metavar="VARIANT")
+    parser.add_argument("--together", action="store_true", help="one table of all logs")
     given = parser.parse_args()
     config = load_job(None)
     print(heading())
-    for name in given.logs:
-        log = Log.read(name, config, given.batches)
-        report(log, config, [one for one in VARIANTS if one.name in {"full", *given.only}])
+    variants = [one for one in VARIANTS if one.name in {"full", *given.only}]
+    logs = [Log.read(name, config, given.batches) for name in given.logs]
+    for those in [logs] if given.together else [[log] for log in logs]:
+        report(those, config, variants)
 
 
-def report(log: Log, config: JobConfig, variants: list[Variant]) -> None:
-    """Print the table of one log, a line as soon as it is known."""
-    cold = list(_cold(log))
-    print(f"\n{log.name}: {len(log)} micro-batches, {sum(len(c.T) for c in cold)} questions\n")
+def report(logs: list[Log], config: JobConfig, variants: list[Variant]) -> None:
+    """Print the table of these logs, a line as soon as it is known."""
+    cold = [list(_cold(log)) for log in logs]
+    title = ", ".join(log.name for log in logs)
+    batches, asked = sum(map(len, logs)), sum(len(c.T) for each in cold for c in each)
+    print(f"\n{title}: {batches} micro-batches, {asked} questions\n")
     names = ("recall@20", "NDCG@20", "last tenth", "young items", "new users", "CPU, ms")
     print(f"| | {' | '.join(names)} |\n{'|---' * (1 + len(names))}|")
     full: Run | None = None
     for variant in variants:
-        run = Run.of(variant, log, config.model, cold)
+        runs = (Run.of(variant, *each, config.model) for each in zip(logs, cold, strict=True))
+        run = Run.joined(runs)
         full = full or run
         print(f"| {variant.name} | {' | '.join(_cells(run, full))} |", flush=True)
 
@@ -127,18 +135,23 @@ def _cold(log: Log) -> Iterator[np.ndarray]:
             events[batch.items[place]] = int(before[place] + added[place])
 
 
+class Column(IntEnum):
+    """Of a run's tables."""
+
+    RECALL, NDCG, YOUNG, NEW = range(4)  # sums over the questions of a micro-batch
+    CPU = 4  # seconds
+
+
 @dataclass(frozen=True)
 class Run:
-    """What a variant did: sums over the questions of each micro-batch, and its cost."""
+    """What a variant did: a line for each micro-batch, of all, the last half, the last tenth."""
 
-    found: np.ndarray  # [micro-batches, 2]: recall@20, NDCG@20
-    rows: np.ndarray  # [micro-batches]
-    cold: np.ndarray  # [micro-batches, 2] recall@20 on young items, for new users
-    cold_rows: np.ndarray  # [micro-batches, 2]
-    cpu: np.ndarray  # [micro-batches] seconds
+    whole: np.ndarray  # [2, micro-batches, columns]: sums, and the questions behind each
+    half: np.ndarray
+    tenth: np.ndarray
 
     @classmethod
-    def of(cls, variant: Variant, log: Log, model: ModelConfig, cold: list[np.ndarray]) -> "Run":
+    def of(cls, variant: Variant, log: Log, cold: list[np.ndarray], model: ModelConfig) -> "Run":
         """Go through the log."""
         from models.trainer import Trainer
 
@@ -146,40 +159,46 @@ class Run:
         tables = [None if t in variant.without else getattr(log, t) for t in ("items", "users")]
         trainer = Trainer(config, *tables)
         trainer.tuned = 0  # the baselines are not asked
-        lines = []
+        sums, asked = [], []
         for number, rows in log.batches():
             begun = time.process_time()
             evaluation = trainer.step(number, rows).evaluation
             cpu = time.process_time() - begun
-            figures = answers(evaluation) if evaluation else np.zeros((2, 0))
-            those = cold[number - 1]
-            found = those @ figures[0] if evaluation else np.zeros(2)
-            lines.append([*figures.sum(axis=1), *found, *those.sum(axis=1), figures.shape[1], cpu])
-        table = np.array(lines)
-        return cls(
-            found=table[:, :2],
-            cold=table[:, 2:4],
-            cold_rows=table[:, 4:6],
-            rows=table[:, 6],
-            cpu=table[:, 7],
-        )
+            recall, ndcg = figures = answers(evaluation) if evaluation else np.zeros((2, 0))
+            those = cold[number - 1] if evaluation else np.zeros((2, 0), bool)
+            sums.append([recall.sum(), ndcg.sum(), *(those @ recall), cpu])
+            asked.append([*[figures.shape[1]] * 2, *those.sum(axis=1), 1])
+        table = np.array([sums, asked], float)
+        half, tenth = (table[:, since(table[1, :, Column.RECALL], part) :] for part in (0.5, 0.9))
+        return cls(table, half, tenth)
+
+    @classmethod
+    def joined(cls, runs: Iterable["Run"]) -> "Run":
+        """Of several logs, each with its own last half and last tenth."""
+        parts = [(run.whole, run.half, run.tenth) for run in runs]
+        return cls(*(np.concatenate(each, axis=1) for each in zip(*parts, strict=True)))
 
 
 def _cells(run: Run, full: Run) -> list[str]:
-    half, tenth = slice(since(run.rows, 0.5), None), slice(since(run.rows, 0.9), None)
-    recall, ndcg = run.found[half].sum(axis=0) / run.rows[half].sum()
-    late = run.found[tenth].sum(axis=0) / run.rows[tenth].sum()
-    (young, _), (young_rows, _) = run.cold[half].sum(axis=0), run.cold_rows[half].sum(axis=0)
-    (_, new), (_, new_rows) = run.cold.sum(axis=0), run.cold_rows.sum(axis=0)
+    def mean(part: np.ndarray, column: Column) -> str:
+        found, asked = part[:, :, column].sum(axis=1)
+        return f"{found / max(asked, 1.0):.4f}"
+
+    def share(part: str, column: Column) -> str:
+        return _share(*(getattr(one, part)[0, :, column] for one in (run, full)))
+
+    young, new = (
+        f"{part[1, :, column].sum():.0f}"
+        for part, column in ((run.half, Column.YOUNG), (run.whole, Column.NEW))
+    )
+    late = f"{mean(run.tenth, Column.RECALL)} / {mean(run.tenth, Column.NDCG)}"
     return [
-        f"{recall:.4f} · {_share(run.found[half, 0], full.found[half, 0])}",
-        f"{ndcg:.4f} · {_share(run.found[half, 1], full.found[half, 1])}",
-        f"{late[0]:.4f} / {late[1]:.4f} · {_share(run.found[tenth, 0], full.found[tenth, 0])}",
-        f"{young / max(young_rows, 1.0):.4f} ({young_rows:.0f}) · "
-        f"{_share(run.cold[half, 0], full.cold[half, 0])}",
-        f"{new / max(new_rows, 1.0):.4f} ({new_rows:.0f}) · "
-        f"{_share(run.cold[:, 1], full.cold[:, 1])}",
-        f"{1e3 * run.cpu[len(run.cpu) // 2 :].mean():.0f}",
+        f"{mean(run.half, Column.RECALL)} · {share('half', Column.RECALL)}",
+        f"{mean(run.half, Column.NDCG)} · {share('half', Column.NDCG)}",
+        f"{late} · {share('tenth', Column.RECALL)}",
+        f"{mean(run.half, Column.YOUNG)} ({young}) · {share('half', Column.YOUNG)}",
+        f"{mean(run.whole, Column.NEW)} ({new}) · {share('whole', Column.NEW)}",
+        f"{1e3 * run.half[0, :, Column.CPU].mean():.0f}",
     ]
 
 

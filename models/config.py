@@ -134,9 +134,13 @@ class ModelConfig(Section):
         0.6, ge=0, le=1, description="of the negatives: the top items of the last hours, exactly"
     )
     hot_half_life_h: float = Field(12.0, gt=0, description="hours; what 'top' is counted over")
-    table_rate: float = Field(0.09, gt=0, le=10, description="sparse Adagrad's rate on the tables")
+    table_rate: float = Field(0.075, gt=0, le=10, description="sparse Adagrad's rate on the tables")
     table_accumulator: float = Field(
-        1e-4, gt=0, le=10, description="Adagrad's start; Keras' .1 learns too slowly from a stream"
+        1e-5,
+        gt=0,
+        le=10,
+        description="Adagrad's start: the lower, the more a row learns from its first few events; "
+        "Keras' .1 learns too slowly from a stream",
     )
     dense_rate: float = Field(2e-3, gt=0, le=1, description="Adam's rate on the dense layers")
     passes: int = Field(1, ge=1, le=20, description="times a micro-batch is gone through")
