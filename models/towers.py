@@ -103,7 +103,9 @@ class UserTower(tf.keras.layers.Layer):
     Past items add to u directly too, fading by a fifth with each event, the newest once
     more: a factorised item-to-item model (Kabbur et al., KDD 2013; Rendle et al., WWW 2010)
     that learns at the tables' rate. On movielens_small it brought a third of recall@20.
-    What each counts is learned by the event's type and age.
+    What each counts is learned by the event's type and age. A user's attributes add to u
+    likewise: a factorisation machine of them and the items (Rendle, ICDM 2010). The context
+    does not, for all rows of an hour would pull at the hour's vector together.
     A Transformer, where one is chosen, says what each past item counts among the others
     (pooling by self-attention: Lin et al., ICLR 2017), and adds a vector of its own, scaled
     by a gain per column. Both start from nothing (Touvron et al., "Going deeper with image
@@ -190,6 +192,7 @@ class UserTower(tf.keras.layers.Layer):
         if self._config.sequence != "none":
             fade = tf.cast(self._fade, past.dtype)
             u += tf.reduce_sum(weighed * fade, 1)
+        u += inputs["attributes"]
         told = [u, tf.ones_like(u[:, :1]), self._w(hidden)]
         if self._config.likeness:
             told.append(self._alike(counted * fade, tf.cast(inputs["alike"], past.dtype)))
