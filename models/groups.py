@@ -1,11 +1,12 @@
 """Table rows of a step, sorted on the host: what the graph needs to read and to move them once."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Group", "grouped", "row_numbers"]
+__all__ = ["Group", "distinct", "grouped", "row_numbers"]
 
 Ints = NDArray[np.int32]
 
@@ -34,17 +35,35 @@ def grouped(rows: NDArray[np.integer], owner: NDArray[np.integer] | None = None)
         rows: `[t]`.
         owner: `[t]`; each entry's own position when absent.
     """
-    at = np.flatnonzero(rows)
-    keys = np.sort((rows[at].astype(np.int64) << 32) | at)
-    order = (keys & 0xFFFFFFFF).astype(np.int32)
-    sorted_rows = (keys >> 32).astype(np.int32)
-    first = np.ones(len(keys), bool)
-    first[1:] = sorted_rows[1:] != sorted_rows[:-1]
-    segment = np.cumsum(first, dtype=np.int32) - 1
+    order = np.flatnonzero(rows).astype(np.int32)
+    order = order[_order(rows[order])]
+    sorted_rows = rows[order].astype(np.int32)
+    first = _first(sorted_rows)
+    segment = np.cumsum(first, dtype=np.int32) - np.int32(1)
     place = np.zeros(len(rows), np.int32)
     place[order] = segment
     owners = order if owner is None else owner[order].astype(np.int32)
-    return Group(sorted_rows[first], place, owners, segment.astype(np.int32))
+    return Group(sorted_rows[first], place, owners, segment)
+
+
+def _order(rows: NDArray[np.integer]) -> NDArray[np.integer]:
+    """Stable order of numbers below 2**32, by radix sort: numpy has one for 16 bits at a time."""
+    order = np.argsort(rows.astype(np.uint16), kind="stable")
+    high = rows >> 16
+    return order[np.argsort(high[order].astype(np.uint16), kind="stable")] if high.any() else order
+
+
+def distinct(keys: NDArray[Any]) -> NDArray[Any]:
+    """The different ones of `[n]` keys, ascending; numpy's own hashes them first."""
+    ordered = np.sort(keys)
+    return ordered[_first(ordered)]
+
+
+def _first(ordered: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Where a run of equal numbers begins."""
+    first = np.ones(len(ordered), bool)
+    first[1:] = ordered[1:] != ordered[:-1]
+    return first
 
 
 def row_numbers(tokens: NDArray[np.integer]) -> tuple[Ints, Ints, NDArray[np.float32]]:
@@ -55,11 +74,8 @@ def row_numbers(tokens: NDArray[np.integer]) -> tuple[Ints, Ints, NDArray[np.flo
         owner's rows is scaled: their number to the power of -1/4. With -1/2 content learns too
         slowly, as a plain sum too fast.
     """
-    owner, column = np.nonzero(tokens)
-    count = np.bincount(owner, minlength=len(tokens))
-    scale = np.maximum(count, 1) ** -0.25
-    return (
-        tokens[owner, column].astype(np.int32),
-        owner.astype(np.int32),
-        scale.astype(np.float32),
-    )
+    held = tokens != 0
+    count = held.sum(axis=1)
+    scale = np.maximum(np.arange(tokens.shape[1] + 1), 1) ** -0.25
+    owner = np.repeat(np.arange(len(tokens), dtype=np.int32), count)
+    return tokens[held].astype(np.int32), owner, scale.astype(np.float32)[count]

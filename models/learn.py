@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.config import ModelConfig
+from models.groups import distinct
 from models.inputs import Batch
 from models.negatives import Negatives, draw, hottest, mask
 from models.predict import head_stats
@@ -49,7 +50,7 @@ def learn(
         "steps": len(losses) + skipped,
         "skipped_steps": skipped,
     }
-    rows = np.unique(np.concatenate(moved))
+    rows = distinct(np.concatenate(moved))
     return report, rows[rows > 0]
 
 

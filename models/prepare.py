@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from models.baselines import Excluded
 from models.catalogue import Attributes, Catalogue, ragged_to_padded
 from models.config import ModelConfig
+from models.groups import distinct
 from models.inputs import Batch, head_targets, read_batch
 from models.packing import Contents
 from models.schema import EVENT_TYPES
@@ -272,7 +273,7 @@ def _excluded(
     row = np.concatenate([owner[earlier], batch.history_row])
     item = np.concatenate([item[earlier], history])
     kept = (item > 0) & (item != items[row])
-    keys = np.unique((row[kept].astype(np.int64) << 32) | item[kept])
+    keys = distinct((row[kept].astype(np.int64) << 32) | item[kept])
     return Excluded(keys >> 32, keys & 0xFFFFFFFF)
 
 

@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
-from models.groups import grouped, row_numbers
+from models.groups import distinct, grouped, row_numbers
 from models.runtime import tensorflow
 
 tf = tensorflow()
@@ -11,6 +14,9 @@ tf = tensorflow()
 from models.config import ModelConfig  # noqa: E402
 from models.recommender import Recommender  # noqa: E402
 from models.towers import bag  # noqa: E402
+
+# On both sides of the 16 bits that are sorted at a time, 0 for none.
+ROWS = st.sampled_from([0, 1, 2, 65_535, 65_536, 65_537, 131_073, 2**31 - 1])
 
 CONFIG = ModelConfig(
     dim=4,
@@ -34,6 +40,28 @@ def test_entries_by_row_the_earlier_first_and_row_0_nowhere():
     assert group.place[[0, 2, 3, 4]].tolist() == [1, 0, 1, 0]
     nothing = grouped(np.zeros(3, np.int32))
     assert len(nothing.unique) == len(nothing.owner) == 0
+
+
+@given(st.lists(st.tuples(ROWS, st.integers(0, 9)), max_size=30))
+def test_entries_lie_as_a_plain_sort_has_them(entries):
+    rows, owner = (np.array([e[k] for e in entries], np.int32) for k in (0, 1))
+    group = grouped(rows, owner)
+    told = sorted((row, place) for place, row in enumerate(rows.tolist()) if row)
+    unique = sorted({row for row, _ in told})
+    assert group.unique.tolist() == unique
+    assert group.owner.tolist() == [owner[place] for _, place in told]
+    assert group.segment.tolist() == [unique.index(row) for row, _ in told]
+    assert group.place.tolist() == [unique.index(row) if row else 0 for row in rows.tolist()]
+    assert distinct(rows).tolist() == sorted(set(rows.tolist()))
+
+
+@given(arrays(np.int32, st.tuples(st.integers(0, 6), st.integers(1, 5)), elements=ROWS))
+def test_the_rows_of_a_padded_matrix_in_order(tokens):
+    rows, owner, scale = row_numbers(tokens)
+    held = [(row, n) for n, line in enumerate(tokens.tolist()) for row in line if row]
+    assert list(zip(rows.tolist(), owner.tolist(), strict=True)) == held
+    counts = [max(sum(row > 0 for row in line), 1) for line in tokens.tolist()]
+    assert scale.tolist() == pytest.approx([count**-0.25 for count in counts])
 
 
 def test_a_bag_is_a_scaled_sum():
