@@ -162,7 +162,7 @@ class ModelConfig(Section):
         ge=0,
         le=10,
         description="of a row that was shown and no more, or left within brief_dwell_s, as a "
-        "dislike; with dislikes it brings 1 % to new users of a simulated stream, within chance",
+        "dislike; both together bring .5 % on four simulated streams, within chance",
     )
     brief_dwell_s: float = Field(
         2.0, ge=0, le=86_400, description="seconds; who leaves a view sooner has skipped it"
