@@ -25,10 +25,10 @@ from models.text import text_encoder
 
 __all__ = ["StepResult", "Trainer"]
 
-_FORMAT = 5
+_FORMAT = 6
 """Of a checkpoint; 1 had no weights by type and age, and histories by id alone; 2 kept no column
 for an item's duration, and no shares of past items; 3 had a Transformer as wide as the
-towers; 4 no likeness."""
+towers; 4 no likeness; 5 had attributes that did not add to u."""
 _CHUNK = 4_096
 _DAY_MS, _HOUR_MS = 86_400_000, 3_600_000
 _NEVER = np.iinfo(np.int64).min
