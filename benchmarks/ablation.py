@@ -101,9 +101,9 @@ def main() -> None:
     config = load_job(None)
     print(heading())
     variants = [one for one in VARIANTS if one.name in {"full", *given.only}]
-    logs = [Log.read(name, config, given.batches) for name in given.logs]
-    for those in [logs] if given.together else [[log] for log in logs]:
-        report(those, config, variants)
+    for names in [given.logs] if given.together else [[name] for name in given.logs]:
+        logs = [Log.read(name, config, given.batches) for name in names]
+        report(logs, config, variants)
 
 
 def report(logs: list[Log], config: JobConfig, variants: list[Variant]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Group", "distinct", "grouped", "row_numbers"]
+__all__ = ["Group", "distinct", "grouped", "row_numbers", "run_starts"]
 
 Ints = NDArray[np.int32]
 
@@ -38,7 +38,7 @@ def grouped(rows: NDArray[np.integer], owner: NDArray[np.integer] | None = None)
     order = np.flatnonzero(rows).astype(np.int32)
     order = order[_order(rows[order])]
     sorted_rows = rows[order].astype(np.int32)
-    first = _first(sorted_rows)
+    first = run_starts(sorted_rows)
     segment = np.cumsum(first, dtype=np.int32) - np.int32(1)
     place = np.zeros(len(rows), np.int32)
     place[order] = segment
@@ -56,10 +56,10 @@ def _order(rows: NDArray[np.integer]) -> NDArray[np.integer]:
 def distinct(keys: NDArray[Any]) -> NDArray[Any]:
     """The different ones of `[n]` keys, ascending; numpy's own hashes them first."""
     ordered = np.sort(keys)
-    return ordered[_first(ordered)]
+    return ordered[run_starts(ordered)]
 
 
-def _first(ordered: NDArray[np.integer]) -> NDArray[np.bool_]:
+def run_starts(ordered: NDArray[np.integer]) -> NDArray[np.bool_]:
     """Where a run of equal numbers begins."""
     first = np.ones(len(ordered), bool)
     first[1:] = ordered[1:] != ordered[:-1]

@@ -8,6 +8,8 @@ adding a micro-batch costs what it brings and not what exists.
 import numpy as np
 from numpy.typing import NDArray
 
+from models.groups import run_starts
+
 __all__ = ["SeenSets"]
 
 Keys = NDArray[np.int64]
@@ -66,8 +68,7 @@ class SeenSets:
         keys = (users[known].astype(np.int64) << 32) | items[known]
         order = np.lexsort((times[known], keys))
         keys, times = keys[order], times[known][order]
-        first = np.ones(len(keys), bool)
-        first[1:] = keys[1:] != keys[:-1]
+        first = run_starts(keys)
         keys, times = keys[first], times[first]
         for held, when in zip(self._keys, self._times, strict=True):
             keys, times = self._fold(held, when, keys, times)
