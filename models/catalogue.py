@@ -11,7 +11,14 @@ from models.config import ModelConfig
 from models.inputs import attribute_names
 from models.likeness import Likeness
 from models.schema import ITEMS, USERS
-from models.text import HashedSubwords, TextEncoder, content_tokens, hash_token, item_texts
+from models.text import (
+    HashedSubwords,
+    TextEncoder,
+    duration_tokens,
+    hash_token,
+    item_texts,
+    item_tokens,
+)
 
 __all__ = ["Attributes", "Catalogue"]
 
@@ -35,17 +42,15 @@ class Catalogue:
         self.row = {name: row for row, name in enumerate(self.ids)}
         self._encoder = encoder or HashedSubwords()
         self._texts = item_texts(table) if self._encoder.width else []
-        self.words = content_tokens(
-            table,
-            self._encoder,
-            buckets=config.text_buckets,
-            columns=config.content_columns,
-        )
-        self.likeness = Likeness(
-            self.words[:, 1:],
-            buckets=config.text_buckets,
-            dim=config.likeness,
-            seed=config.seed,
+        starts, tokens = item_tokens(table, self._encoder, buckets=config.text_buckets)
+        self.words = np.zeros((len(self.ids), config.content_columns), np.int32)
+        if config.content_columns:
+            owner = np.repeat(np.arange(len(self.ids)), np.diff(starts))
+            self.words[:, 0] = duration_tokens(table, buckets=config.text_buckets)
+            self.words[:, 1:] = ragged_to_padded(owner, tokens, len(self.ids), config.text_tokens)
+        self._width = config.likeness
+        self._likeness = Likeness(
+            starts, tokens, buckets=config.text_buckets, dim=self._width, seed=config.seed
         )
         published = table["published_at"].cast(pa.int64()).to_numpy()
         self.published = np.where(np.isnan(published), _FIRST, published).astype(np.int64)
@@ -61,17 +66,28 @@ class Catalogue:
 
     def facts(self, names: list[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Words `[n, words]` (0: none) and publication, epoch ms (int64 minimum: unknown)."""
-        rows = np.fromiter((self.row.get(name, -1) for name in names), np.int64, len(names))
+        rows = self._rows(names)
         found = rows >= 0
         words = np.zeros((len(names), self.words.shape[1]), np.int32)
         published = np.full(len(names), _FIRST, np.int64)
         words[found], published[found] = self.words[rows[found]], self.published[rows[found]]
         return words, published
 
+    def likeness(self, names: list[str]) -> NDArray[np.float32]:
+        """What the items are like, `[n, likeness]`; zeros where nothing is known."""
+        rows = self._rows(names)
+        out = np.zeros((len(names), self._width), np.float32)
+        out[rows >= 0] = self._likeness.of(rows[rows >= 0])
+        return out
+
     def vectors(self, names: list[str]) -> NDArray[np.float32]:
         """Fixed vectors of the items' texts, `[n, width]`; computed now, so ask once."""
-        rows = [self.row.get(name, -1) for name in names]
+        rows = self._rows(names).tolist()
         return self._encoder.vectors([self._texts[row] if row >= 0 else "" for row in rows])
+
+    def _rows(self, names: list[str]) -> NDArray[np.int64]:
+        """Rows of the catalogue; -1 for an id that it lacks."""
+        return np.fromiter((self.row.get(name, -1) for name in names), np.int64, len(names))
 
 
 class Attributes:

@@ -100,6 +100,13 @@ class ModelConfig(Section):
         description="columns of a served vector in which items that share rare words are alike, "
         "unlearned: what a user had finds new items by them at once; 0 = none",
     )
+    likeness_fresh: float = Field(
+        1.0,
+        ge=0,
+        le=100,
+        description="by how much more likeness counts for an item without an event; halves at "
+        "its third: then its own vector says more",
+    )
     text_model: str | None = Field(
         None,
         min_length=1,

@@ -126,7 +126,11 @@ class Preparer:
     # Ids ------------------------------------------------------------------
 
     def _read_again(self, state: State) -> None:
-        """Tables that are other ones than before: what they say of known ids is taken anew."""
+        """Tables that are other ones than before: what they say of known ids is taken anew.
+
+        All is published anew then: what items are like is told along other directions, and
+        vectors of then and now would not compare.
+        """
         digests = (self._catalogue.digest, self.attributes.digest)
         if digests == state.catalogues:
             return
@@ -136,6 +140,7 @@ class Preparer:
             (state.user_ids, self._attribute),
         ):
             rows = ids.used()
+            state.retold |= len(rows) > 0
             tell(state, [ids.names[row] or "" for row in rows.tolist()], rows)
 
     def _publish(self, state: State, until_ms: int) -> None:
@@ -157,9 +162,9 @@ class Preparer:
         held = rows > 0
         words, published = self._catalogue.facts(names)
         state.words[rows[held]] = words[held]
-        state.likeness[rows[held]] = self._catalogue.likeness.of(words[held, 1:])
+        told = [name for name, kept in zip(names, held.tolist(), strict=True) if kept]
+        state.likeness[rows[held]] = self._catalogue.likeness(told)
         if state.texts.shape[1]:
-            told = [name for name, kept in zip(names, held.tolist(), strict=True) if kept]
             state.texts[rows[held]] = self._catalogue.vectors(told)
         dated = held & (published > 0)
         state.stream.first[rows[dated]] = published[dated]
@@ -255,8 +260,9 @@ def item_inputs(state: State, config: ModelConfig, rows: Ints) -> Inputs:
     Table rows `[n]`, and what `models.packing.Contents.of` says of them.
     """
     enough = state.item_ids.count[rows] >= config.item_sightings
-    known = Contents(state.words, state.texts, state.likeness)
-    return {"rows": np.where(enough, rows, 0).astype(np.int32), **known.of(rows)}
+    known = Contents(state.words, state.texts, state.likeness).of(rows)
+    known["likeness"] = known["likeness"] * state.freshness(rows)
+    return {"rows": np.where(enough, rows, 0).astype(np.int32), **known}
 
 
 def _excluded(

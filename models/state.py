@@ -20,6 +20,7 @@ from models.stream import ItemStream, RunningStats, grown
 
 __all__ = ["Profiles", "State"]
 
+_FEW = 3.0  # events
 _NEVER = np.iinfo(np.int64).min
 KEY_HALF_LIFE_H = 24.0
 """Hours in which the popularity behind an attribute or context value halves."""
@@ -113,6 +114,7 @@ class State:
         self.now = _NEVER  # newest event time seen
         self.published_until: int | None = None  # catalogue items up to here have appeared
         self.catalogues = (0, 0)  # digests of the items and users tables that were read last
+        self.retold = False  # all is described anew: the next delta holds all; False between steps
         self.skipped = 0  # steps skipped since the beginning
 
     def _follow(self) -> None:
@@ -133,6 +135,15 @@ class State:
             return Contents(self.words[:, 1:], self.texts, self.likeness)
         nothing = np.broadcast_to(np.float32(0.0), self.texts.shape)
         return Contents(self.words[:, :0], nothing, self.likeness)
+
+    def freshness(self, rows: NDArray[np.integer]) -> NDArray[np.float32]:
+        """By what the likeness of item rows counts, `[n, 1]`: more for those of few events.
+
+        1 + `likeness_fresh`, which halves its share at `_FEW` events: a vector that is
+        learned takes over as there is something to learn from.
+        """
+        seen = self.stream.seen(rows)[:, None]
+        return (1.0 + self._config.likeness_fresh / (1.0 + seen / _FEW)).astype(np.float32)
 
     def known_rows(self) -> NDArray[np.int32]:
         """Rows of known items, ascending, `[n]` int32; valid until the next is known."""

@@ -98,6 +98,10 @@ class ItemStream:
         order = np.argsort(-times[new], kind="stable")  # the earliest is written last
         self.first[rows[new][order]] = times[new][order]
 
+    def seen(self, rows: Rows | slice = slice(None)) -> Floats:
+        """Wanted events of items so far, `[n]`, without decay."""
+        return self.counts.sums[rows, -1]
+
     def features(self, now_ms: int, rows: Rows | slice = slice(None)) -> NDArray[np.float32]:
         """F as of `now_ms`, `[n, features]` float32, always finite."""
         counts = self.counts.at(now_ms, rows)

@@ -5,6 +5,7 @@ model, or a fixed vector from a model that exists already, or both.
 """
 
 import re
+from array import array
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -18,14 +19,20 @@ from models.errors import JobError
 from models.fingerprint import fingerprint
 
 __all__ = [
+    "MOST_TOKENS",
     "HashedSubwords",
     "TextEncoder",
-    "content_tokens",
+    "duration_tokens",
     "hash_token",
     "item_texts",
+    "item_tokens",
     "text_encoder",
 ]
 
+MOST_TOKENS = 256
+"""Categories and words of an item that are looked at."""
+
+Ints = NDArray[np.integer]
 _WORD = re.compile(r"[^\W_]+")
 
 
@@ -117,29 +124,36 @@ def hash_token(name: str, buckets: int) -> int:
     return 1 + xxhash.xxh3_64_intdigest(name.encode()) % (buckets - 1)
 
 
-def content_tokens(
-    items: pa.Table, encoder: TextEncoder, *, buckets: int, columns: int
-) -> NDArray[np.int32]:
-    """Table rows of what an item is made of, `[items, columns]` int32, 0-padded.
+def item_tokens(items: pa.Table, encoder: TextEncoder, *, buckets: int) -> tuple[Ints, Ints]:
+    """Table rows of what each item is made of: categories, then words of title and text.
 
-    The first column is the duration (in octaves); then come categories and words of title
-    and text, in this order. What a catalogue does not say is simply absent.
+    What a catalogue does not say is simply absent.
+
+    Returns:
+        `[items + 1]` where each item's rows begin, and these rows, distinct within an item,
+        at most `MOST_TOKENS` of one, most telling first.
     """
-    out = np.zeros((items.num_rows, columns), np.int32)
-    if not columns:
-        return out
-    words = encoder.tokens(item_texts(items))
-    facts = zip(items["categories"].to_pylist(), items["duration_ms"].to_pylist(), strict=True)
+    starts, out = np.zeros(items.num_rows + 1, np.int64), array("i")
+    texts = encoder.tokens(item_texts(items))
     rows: dict[str, int] = {}
-    for position, (categories, duration) in enumerate(facts):
-        names = [f"category:{name}" for name in dict.fromkeys(categories or [])]
-        names.extend(f"word:{word}" for word in words[position])
-        told = dict(enumerate(names[: columns - 1], 1))
-        if duration is not None and duration > 0:
-            told[0] = f"duration:{int(duration).bit_length()}"
-        for column, name in told.items():
+    for position, (categories, words) in enumerate(
+        zip(items["categories"].to_pylist(), texts, strict=True)
+    ):
+        names = [f"category:{name}" for name in categories or []]
+        names.extend(f"word:{word}" for word in words)
+        held: dict[int, None] = {}
+        for name in names[:MOST_TOKENS]:
             row = rows.get(name)
             if row is None:
                 row = rows[name] = hash_token(name, buckets)
-            out[position, column] = row
-    return out
+            held[row] = None
+        out.extend(held)
+        starts[position + 1] = len(out)
+    return starts, np.frombuffer(out, np.int32)
+
+
+def duration_tokens(items: pa.Table, *, buckets: int) -> NDArray[np.int32]:
+    """`[items]` table rows of the durations' octaves; 0 where none is known."""
+    octaves = [int(ms or 0).bit_length() for ms in items["duration_ms"].to_pylist()]
+    rows = {octave: hash_token(f"duration:{octave}", buckets) for octave in set(octaves)}
+    return np.array([rows[octave] if octave else 0 for octave in octaves], np.int32)

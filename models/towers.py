@@ -13,6 +13,7 @@ tf: Any = tensorflow()
 __all__ = ["Encoder", "ItemBias", "Norm", "UserTower", "bag"]
 
 _TYPES = 10  # 0 = no event, then the event types + 1
+_ALIKE = 2.0  # what a past item's likeness counts at first
 _GAIN = 3.0  # by which q's gain moves faster than the dense layers' rate
 _STEEPEST = 1.5  # log of what a Transformer may multiply or divide a past item's share by
 
@@ -132,7 +133,7 @@ class UserTower(tf.keras.layers.Layer):
             self._by_type = self.add_weight("by_type", [_TYPES], initializer="ones")
             self._by_age = self.add_weight("by_age", [AGE_BUCKETS], initializer="ones")
         if config.likeness:
-            start = tf.keras.initializers.Constant(1.0 / _GAIN)
+            start = tf.keras.initializers.Constant(_ALIKE / _GAIN)
             self._likeness = self.add_weight("likeness", [], initializer=start)
         fade = np.array([0.8**k for k in range(config.history - 1, -1, -1)], np.float32)
         fade[-1] += 1.0

@@ -25,10 +25,11 @@ from models.text import text_encoder
 
 __all__ = ["StepResult", "Trainer"]
 
-_FORMAT = 6
+_FORMAT = 7
 """Of a checkpoint; 1 had no weights by type and age, and histories by id alone; 2 kept no column
 for an item's duration, and no shares of past items; 3 had a Transformer as wide as the
-towers; 4 no likeness; 5 had attributes that did not add to u."""
+towers; 4 no likeness; 5 had attributes that did not add to u; 6 likeness along random
+directions."""
 _CHUNK = 4_096
 _DAY_MS, _HOUR_MS = 86_400_000, 3_600_000
 _NEVER = np.iinfo(np.int64).min
@@ -186,7 +187,8 @@ class Trainer:
         """Served vectors `[n, vector_dim]` of item rows as of `now`: `[v, b, F, t]`."""
         state = self.state
         features = state.stream.features(now, rows)
-        parts = [state.vectors[rows], self.model.bias(features), features, state.likeness[rows]]
+        alike = state.likeness[rows] * state.freshness(rows)
+        parts = [state.vectors[rows], self.model.bias(features), features, alike]
         return np.concatenate(parts, axis=1)
 
     def user_vectors(self, rows: Ints, now: int) -> Floats:
@@ -228,11 +230,11 @@ class Trainer:
 
     def _delta(self, step: Prepared, gone: tuple[list[str], list[str]]) -> pa.RecordBatch:
         state = self.state
-        items = self._published(np.unique(step.items[step.items > 0]))
-        live = [
-            self._part("user", np.unique(step.users[step.users > 0])),
-            self._part("item", items),
-        ]
+        users, items = (np.unique(rows[rows > 0]) for rows in (step.users, step.items))
+        if state.retold:
+            users, items = state.user_ids.used(), state.known_rows()
+            state.retold = False
+        live = [self._part("user", users), self._part("item", self._published(items))]
         tombs: list[Part] = [
             (entity, names, np.zeros((len(names), self.config.vector_dim), np.float32), state.now)
             for entity, names in zip(("user", "item"), gone, strict=True)

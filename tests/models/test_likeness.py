@@ -15,41 +15,70 @@ from models.trainer import Trainer
 BUCKETS = 64
 
 
-def cosine_of_tfidf(words: np.ndarray) -> np.ndarray:
-    """`[n, n]`, written down from the definition."""
-    bags = np.zeros((len(words), BUCKETS))
-    for item, row in enumerate(words.tolist()):
-        for word in row:
-            bags[item, word] += word > 0
-    having = (bags > 0).sum(axis=0)
-    rarity = [np.log(len(words) / n) if n > 1 else 0.0 for n in having]
-    weighed = bags * rarity
+def bags(lists: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Where each item's words begin, and the words."""
+    ends = np.cumsum([0, *map(len, lists)])
+    return ends, np.array([word for words in lists for word in words], np.int64)
+
+
+def made(lists: list[list[int]], *, dim: int, seed: int = 0) -> np.ndarray:
+    starts, words = bags(lists)
+    alike = Likeness(starts, words, buckets=BUCKETS, dim=dim, seed=seed)
+    return alike.of(np.arange(len(lists)))
+
+
+def tfidf(lists: list[list[int]]) -> np.ndarray:
+    """`[items, BUCKETS]` of length 1, written down from the definition."""
+    counts = np.zeros((len(lists), BUCKETS))
+    for item, words in enumerate(lists):
+        counts[item, words] = 1
+    having = counts.sum(axis=0)
+    rarity = [np.log(len(lists) / n) if n > 1 else 0.0 for n in having]
+    weighed = counts * rarity
     norms = np.sqrt((weighed**2).sum(axis=1, keepdims=True))
-    unit = np.divide(weighed, norms, out=np.zeros_like(weighed), where=norms > 0)
-    return unit @ unit.T
+    return np.divide(weighed, norms, out=np.zeros_like(weighed), where=norms > 0)
 
 
-@given(st.integers(0, 2**32), st.integers(2, 12), st.integers(1, 5))
-def test_inner_products_are_cosines_of_tf_idf(seed, items, columns):
+catalogues = st.lists(st.sets(st.integers(1, 12), max_size=6).map(sorted), max_size=12)
+
+
+@given(catalogues, st.integers(0, 2**32))
+def test_with_a_direction_for_every_word_they_are_the_cosines_of_tf_idf(lists, seed):
+    found = made(lists, dim=12, seed=seed)
+    unit = tfidf(lists)
+    assert found @ found.T == pytest.approx(unit @ unit.T, abs=1e-4)
+
+
+@given(st.integers(0, 2**32), st.integers(1, 6))
+def test_with_fewer_they_are_those_of_a_singular_value_decomposition(seed, dim):
     rng = np.random.default_rng(seed)
-    words = rng.integers(0, 12, (items, columns))
-    made = Likeness(words, buckets=BUCKETS, dim=4_096, seed=seed)
-    found = made.of(words)
-    # In 4,096 random columns a cosine is off by some 1 / 64; .1 is six times that.
-    assert found @ found.T == pytest.approx(cosine_of_tfidf(words), abs=0.1)
+    # Two kinds of items and words of their own for each, so that the directions are told apart.
+    lists = [sorted(rng.choice(np.arange(1, 21), 5, replace=False).tolist()) for _ in range(40)]
+    unit = tfidf(lists)
+    right = np.linalg.svd(unit)[2]
+    seen = unit @ right[:dim].T
+    seen /= np.maximum(np.linalg.norm(seen, axis=1, keepdims=True), 1e-9)
+    found = made(lists, dim=dim, seed=seed)
+    assert np.linalg.norm(found, axis=1) == pytest.approx(np.ones(40), abs=1e-4)
+    # Subspace iteration is not exact; a random direction would be off by 1 on average.
+    assert np.abs(found @ found.T - seen @ seen.T).mean() < 0.1
+
+
+def test_words_that_come_together_are_near():
+    """Who says 1 says 2, who says 3 says 4: items of 1 and of 2 share no word, and are alike."""
+    lists = [[1, 2]] * 8 + [[3, 4]] * 8 + [[1], [2], [3]]
+    found = made(lists, dim=2)
+    assert found[-3] @ found[-2] == pytest.approx(1.0, abs=1e-3)
+    assert abs(found[-3] @ found[-1]) < 1e-3
 
 
 def test_without_words_or_without_columns_there_is_nothing():
-    made = Likeness(np.array([[1, 2], [1, 0], [0, 0]]), buckets=4, dim=8, seed=0)
-    vectors = made.of(np.array([[1, 2], [2, 0], [3, 3], [0, 0]]))
-    assert np.linalg.norm(vectors, axis=1) == pytest.approx([1, 0, 0, 0])  # 2 is of one item alone
-    empty = Likeness(np.zeros((0, 2), int), buckets=4, dim=8, seed=0)
-    assert not empty.of(np.array([[1, 2]])).any()
-    for none in (
-        Likeness(np.zeros((3, 0), int), buckets=4, dim=8, seed=0).of(np.zeros((2, 0), int)),
-        Likeness(np.ones((3, 2), int), buckets=4, dim=0, seed=0).of(np.ones((2, 2), int)),
-    ):
-        assert not none.any()
+    lists = [[1, 2], [1], [], [2, 3]]
+    assert np.linalg.norm(made(lists, dim=8), axis=1) == pytest.approx([1, 1, 0, 1])
+    assert not made([[3], [], []], dim=8).any()  # 3 is of one item alone
+    assert made(lists, dim=0).shape == (4, 0)
+    assert made([], dim=8).shape == (0, 8)
+    assert not made([[], []], dim=8).any()
 
 
 def small(**more) -> ModelConfig:
@@ -85,7 +114,7 @@ def test_without_words_or_a_past_a_vector_has_no_columns_for_it(without):
     assert delta.schema.field("embedding").type.list_size == config.vector_dim
 
 
-def test_the_fixed_columns_stay_and_their_gain_is_learned(tmp_path):
+def test_the_fixed_columns_fade_with_what_is_seen_and_their_gain_is_learned(tmp_path):
     """Users go from one item of a pair to the other: to follow words is right, so it grows."""
     trainer = Trainer(small(), series(), None)
     at = trainer.config.vector_dim - 32
@@ -94,6 +123,7 @@ def test_the_fixed_columns_stay_and_their_gain_is_learned(tmp_path):
     before = float(gain)
     trainer.step(1, rows([event(0, "u", "i0", 0.0)]))
     fixed = trainer.item_vectors(everything, trainer.state.now)[:, at:]
+    had = trainer.state.stream.seen(everything).copy()
     for number in range(2, 8):
         users = [(f"u{number}.{k}", 2 * (k % 5)) for k in range(20)]
         told = [
@@ -102,9 +132,14 @@ def test_the_fixed_columns_stay_and_their_gain_is_learned(tmp_path):
             for side in (0, 1)
         ]
         trainer.step(number, rows(told))
-    assert (trainer.item_vectors(everything, trainer.state.now)[:, at:] == fixed).all()
+    seen = trainer.state.stream.seen(everything)
+    shrunk = (1 + 1 / (1 + seen / 3)) / (1 + 1 / (1 + had / 3))
+    now = trainer.state.now
+    assert seen[1:].min() > 10
+    assert trainer.item_vectors(everything, now)[:, at:] == pytest.approx(
+        fixed * shrunk[:, None], rel=1e-5
+    )
     assert float(gain) > before
     trainer.save(tmp_path)
     again = Trainer.restore(tmp_path, trainer.config, series(), None)
-    now = trainer.state.now
     assert (again.item_vectors(everything, now) == trainer.item_vectors(everything, now)).all()

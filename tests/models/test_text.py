@@ -8,7 +8,13 @@ import pyarrow as pa
 from models.catalogue import Attributes, Catalogue
 from models.config import ModelConfig
 from models.schema import ITEMS, USERS
-from models.text import HashedSubwords, content_tokens, hash_token
+from models.text import (
+    MOST_TOKENS,
+    HashedSubwords,
+    duration_tokens,
+    hash_token,
+    item_tokens,
+)
 
 UTC = datetime.UTC
 
@@ -26,13 +32,23 @@ def test_words_then_their_ends():
 
 def test_facts_come_before_words():
     table = catalogue({"categories": ["drama", "war"], "duration_ms": 60_000, "title": "Ran"}, {})
-    tokens = content_tokens(table, HashedSubwords(), buckets=1_000, columns=4)
-    names = ["duration:16", "category:drama", "category:war", "word:ran"]  # 60,000 < 2**16
-    assert tokens[0].tolist() == [hash_token(name, 1_000) for name in names]
-    assert tokens[1].tolist() == [0, 0, 0, 0]
-    first = content_tokens(table, HashedSubwords(), buckets=1_000, columns=2)[0]
-    assert first.tolist() == tokens[0, :2].tolist()
-    assert content_tokens(table, HashedSubwords(), buckets=1_000, columns=0).shape == (2, 0)
+    names = ["category:drama", "category:war", "word:ran"]
+    expected = [hash_token(name, 1_000) for name in names]
+    starts, tokens = item_tokens(table, HashedSubwords(), buckets=1_000)
+    assert (starts.tolist(), tokens.tolist()) == ([0, 3, 3], expected)
+    octave = hash_token("duration:16", 1_000)  # 60,000 < 2**16
+    assert duration_tokens(table, buckets=1_000).tolist() == [octave, 0]
+    for columns, words in ((3, [octave, *expected]), (1, [octave, expected[0]]), (0, [])):
+        items = Catalogue(table, ModelConfig(text_buckets=1_000, text_tokens=columns))
+        assert items.words.tolist() == [words, [0] * len(words)]
+
+
+def test_a_word_counts_once_and_a_long_text_is_cut():
+    endless = " ".join(f"{n:04}" for n in range(2 * MOST_TOKENS))
+    table = catalogue({"categories": ["war", "war"]}, {"text": endless})
+    starts, tokens = item_tokens(table, HashedSubwords(), buckets=2**24)
+    assert starts.tolist() == [0, 1, 1 + MOST_TOKENS]
+    assert len(set(tokens.tolist())) == len(tokens)
 
 
 def test_a_token_never_falls_on_the_row_for_none():

@@ -299,6 +299,10 @@ def test_another_catalogue_is_read_anew(tmp_path):
     moved = Trainer.restore(tmp_path, SMALL, pa.Table.from_pylist(listed, ITEMS), None)
     second = moved.step(2, rows([event(1, "v", "x", 700)]), predictions=True)
     assert set(second.predictions["top20"][0].as_py()) == {"a", "b", "x"}
+    # What they are like is told along other directions now: none keeps a vector of before.
+    assert set(second.delta["id"].to_pylist()) == {"a", "b", "x", "u", "v"}
+    third = moved.step(3, rows([event(2, "v", "x", 1_400)]))
+    assert set(third.delta["id"].to_pylist()) == {"x", "v"}
     assert moved.state.words[moved.state.item_ids.lookup(["a"])[0]].any()
 
 
