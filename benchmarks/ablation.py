@@ -40,6 +40,7 @@ from prequential import Log, answers, heading, since
 from models.config import ModelConfig
 from models.evaluation.bootstrap import Interval, interval
 from models.inputs import Batch, read_batch
+from models.serving import HEADS
 from pipelines.config import JobConfig, load_job
 
 YOUNG = 10
@@ -86,7 +87,7 @@ VARIANTS = (
     Variant("width 32", {"dim": 32, "table_rate": 0.1125}),
     Variant("Adagrad from .0001, .09", {"table_accumulator": 1e-4, "table_rate": 0.09}),
     Variant("Adagrad from .1", {"table_accumulator": 0.1}),
-    Variant("heads off", {"head_weight": 0.0}),
+    Variant("heads off", {"head_weights": dict.fromkeys(HEADS, 0.0)}),
 )
 
 

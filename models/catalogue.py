@@ -18,6 +18,7 @@ from models.text import (
     hash_token,
     item_texts,
     item_tokens,
+    length_buckets,
 )
 
 __all__ = ["Attributes", "Catalogue"]
@@ -48,6 +49,7 @@ class Catalogue:
             owner = np.repeat(np.arange(len(self.ids)), np.diff(starts))
             self.words[:, 0] = duration_tokens(table, buckets=config.text_buckets)
             self.words[:, 1:] = ragged_to_padded(owner, tokens, len(self.ids), config.text_tokens)
+        self._lengths = length_buckets(table)
         self._width = config.likeness
         self._likeness = Likeness(
             starts, tokens, buckets=config.text_buckets, dim=self._width, seed=config.seed
@@ -72,6 +74,13 @@ class Catalogue:
         published = np.full(len(names), _FIRST, np.int64)
         words[found], published[found] = self.words[rows[found]], self.published[rows[found]]
         return words, published
+
+    def lengths(self, names: list[str]) -> NDArray[np.int8]:
+        """Half octaves of the durations, `[n]` (`models.text.length_buckets`); 0: unknown."""
+        rows = self._rows(names)
+        out = np.zeros(len(names), np.int8)
+        out[rows >= 0] = self._lengths[rows[rows >= 0]]
+        return out
 
     def likeness(self, names: list[str]) -> NDArray[np.float32]:
         """What the items are like, `[n, likeness]`; zeros where nothing is known."""

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-__all__ = ["DriftConfig", "ModelConfig", "Section"]
+__all__ = ["DriftConfig", "HeadWeights", "ModelConfig", "Section"]
 
 
 class Section(BaseModel):
@@ -35,6 +35,16 @@ class DriftConfig(Section):
     limit: float = Field(
         0.1, ge=0, le=1, description="extra rows at most this share of all rows trained so far"
     )
+
+
+class HeadWeights(Section):
+    """`[model.head_weights]`: what each ranking head's loss weighs; 0 = it learns nothing."""
+
+    click: float = Field(1.0, ge=0, le=100, description="clicked, of what was shown or clicked")
+    like: float = Field(1.0, ge=0, le=100, description="liked, of what was liked or disliked")
+    purchase: float = Field(1.0, ge=0, le=100, description="bought, of what was looked at")
+    dwell: float = Field(1.0, ge=0, le=100, description="ln(1 + seconds)")
+    rating: float = Field(1.0, ge=0, le=100, description="in the log's own units, standardised")
 
 
 class ModelConfig(Section):
@@ -174,7 +184,7 @@ class ModelConfig(Section):
     brief_dwell_s: float = Field(
         2.0, ge=0, le=86_400, description="seconds; who leaves a view sooner has skipped it"
     )
-    head_weight: float = Field(1.0, ge=0, le=100, description="of the ranking heads' loss")
+    head_weights: HeadWeights = Field(default_factory=HeadWeights)
     overlap: int = Field(
         1, ge=1, le=1_000, description="windows an event falls in: a row weighs 1 / overlap"
     )

@@ -17,7 +17,10 @@ tf: Any = tensorflow()
 
 __all__ = ["COMPUTED", "compute_devices", "over_devices"]
 
-_ROWS = ("types", "ages", "clock", "weights", "stats", "targets", "present", "masked", "alike")
+_ROWS = (
+    *("types", "ages", "dwells", "clock", "alike"),
+    *("weights", "stats", "targets", "present", "masked"),
+)
 _WHOLE = ("correction", "base")
 _ITEMS = ("features", "item_text", "item_likeness")
 COMPUTED = (*_ROWS, *_ITEMS, *_WHOLE)

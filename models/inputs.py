@@ -13,7 +13,18 @@ from numpy.typing import NDArray
 
 from models.schema import EMBEDDINGS, EVENT_TYPES, FEATURES, POSITIVE_TYPES
 
-__all__ = ["Batch", "Part", "attribute_names", "embeddings", "head_targets", "read_batch"]
+__all__ = [
+    "DWELL_BUCKETS",
+    "Batch",
+    "Part",
+    "attribute_names",
+    "embeddings",
+    "head_targets",
+    "read_batch",
+]
+
+DWELL_BUCKETS = 16
+"""Octaves of seconds that a dwell falls into; 0 = unknown."""
 
 Ints = NDArray[np.int64]
 
@@ -59,6 +70,13 @@ class Batch:
     def disliked(self) -> NDArray[np.bool_]:
         """`[n]`: rows with a dislike and nothing better."""
         return (self.counts[:, EVENT_TYPES.index("dislike")] > 0) & ~self.wanted
+
+    @property
+    def stays(self) -> Ints:
+        """`[n]`: bucket of a row's mean dwell, in octaves of seconds from 1; 0: none is known."""
+        seconds = self.dwell_ms / np.maximum(self.n_dwell, 1) / 1_000.0
+        octave = np.minimum(1 + np.log2(1.0 + seconds), DWELL_BUCKETS - 1).astype(np.int64)
+        return np.where(self.n_dwell > 0, octave, 0)
 
     def skipped(self, brief_s: float) -> NDArray[np.bool_]:
         """`[n]`: rows that were shown and no more, or viewed for less than `brief_s` seconds.

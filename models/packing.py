@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from models.groups import Group, grouped, row_numbers
 
-__all__ = ["BAGS", "INTS", "ROW_FLOATS", "TABLES", "Contents", "pack_step", "pack_users"]
+__all__ = ["BAGS", "INTS", "PAST", "ROW_FLOATS", "TABLES", "Contents", "pack_step", "pack_users"]
 
 Inputs = dict[str, Any]
 
@@ -18,8 +18,11 @@ TABLES = ("user", "item", "history", "word", "attribute")
 BAGS = ("word", "attribute")
 """Tables of which a vector is a sum of several rows."""
 
+PAST = ("past", "types", "ages", "dwells")
+"""What is said of past events, `[b, l]` each."""
+
 INTS = (
-    *("rows", "past", "types", "ages", "items"),
+    *("rows", *PAST, "items"),
     *(f"{table}/{part}" for table in TABLES for part in ("unique", "owner", "segment")),
     *(f"{table}/{part}" for table in BAGS for part in ("place", "of")),
 )
@@ -78,13 +81,13 @@ def pack_users(users: Inputs, contents: Contents) -> Inputs:
     """The user tower's inputs for serving, from `models.prepare`'s.
 
     Returns:
-        ints `[b, 1 + 3·l]` (row, places of past items, types, ages), past `[p]` (rows of
-        the distinct past items) int32, past/words and so on (see `Contents.of`);
-        clock `[b, c]`, tokens `[2, t]`, scale `[2·b]`.
+        ints `[b, 1 + 4·l]` (row, then `PAST`: places of past items, types, ages, dwells),
+        past `[p]` (rows of the distinct past items) int32, past/words and so on (see
+        `Contents.of`); clock `[b, c]`, tokens `[2, t]`, scale `[2·b]`.
     """
     group = grouped(users["past"].ravel())
     places = _places(users["past"], group)
-    columns = [users["rows"][:, None], places, users["types"], users["ages"]]
+    columns = [users["rows"][:, None], places, *(users[name] for name in PAST[1:])]
     rows, owner, scale = user_tokens(users)
     told = {f"past/{name}": value for name, value in contents.of(group.unique).items()}
     return told | {
@@ -122,7 +125,7 @@ def pack_step(given: Inputs) -> Inputs:
         "attribute": grouped(tokens, token_owner),
     }
     parts = [users["rows"], _places(users["past"], history).ravel()]
-    parts += [users[name].ravel() for name in ("types", "ages")]
+    parts += [users[name].ravel() for name in PAST[1:]]
     parts += [items["rows"], *_arrays(groups)]
     parts += [groups["word"].place, word_owner, groups["attribute"].place, token_owner]
     floats = [users["clock"], *(given[name] for name in ROW_FLOATS[1:])]

@@ -146,7 +146,7 @@ def _renumbered(step: Prepared, rows: Ints) -> Excluded:
 
 def head_stats(state: State, users: Ints, items: Ints) -> Floats:
     """Running statistics `[n, 2·S]` of users, then of items, that the heads read."""
-    both = [state.user_stats.stats(users), state.item_stats.stats(items)]
+    both = [state.user_stats.stats(users), state.item_head_stats(items)]
     return np.concatenate(both, axis=1).astype(np.float32)
 
 

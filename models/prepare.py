@@ -162,6 +162,7 @@ class Preparer:
         held = rows > 0
         words, published = self._catalogue.facts(names)
         state.words[rows[held]] = words[held]
+        state.lengths[rows[held]] = self._catalogue.lengths(names)[held]
         told = [name for name, kept in zip(names, held.tolist(), strict=True) if kept]
         state.likeness[rows[held]] = self._catalogue.likeness(told)
         if state.texts.shape[1]:
@@ -207,9 +208,10 @@ class Preparer:
         column = length - (end[batch.history_row] - np.arange(len(history)))
         kept = column >= 0
         at = (batch.history_row[kept], column[kept])
-        past, types, ages = (np.zeros((n, length), np.int32) for _ in range(3))
+        past, types, ages, dwells = (np.zeros((n, length), np.int32) for _ in range(4))
         past[at], types[at] = history[kept], batch.history_type[kept] + 1
         ages[at] = _age_bucket(batch.history_age[kept])
+        dwells[at] = state.seen.stays(users[batch.history_row[kept]], history[kept])
         hashed = np.array([self._token(name) for name in batch.tokens], np.int32)
         context = ragged_to_padded(batch.token_row, hashed[batch.token], n, self._config.contexts)
         return {
@@ -217,6 +219,7 @@ class Preparer:
             "past": past,
             "types": types,
             "ages": ages,
+            "dwells": dwells,
             "attributes": self.attributes.of(batch.users)[batch.user],
             "context": context,
             "clock": _clock(batch.anchor, batch.since_event),
@@ -243,11 +246,14 @@ def profile_inputs(state: State, config: ModelConfig, users: Ints, now: int) -> 
     types = profiles.types[users].astype(np.int32)
     age = np.where(types > 0, now - profiles.times[users], 0)
     last = profiles.last_event[users]
+    past = profiles.past[users]
+    stays = state.seen.stays(np.repeat(users, past.shape[1]), past.ravel())
     return {
         "rows": own_rows(state, config, users),
-        "past": profiles.past[users],
+        "past": past,
         "types": types,
         "ages": np.where(types > 0, _age_bucket(age), 0).astype(np.int32),
+        "dwells": stays.reshape(past.shape).astype(np.int32),
         "attributes": profiles.attributes[users],
         "context": profiles.context[users],
         "clock": _clock(np.full(len(users), now), np.where(last < 0, np.nan, now - last)),

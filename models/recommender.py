@@ -14,7 +14,7 @@ from models.config import ModelConfig
 from models.devices import COMPUTED, compute_devices, over_devices
 from models.losses import ranking_loss, ranking_tasks, retrieval_loss
 from models.optimizers import Adam, Table
-from models.packing import Contents, pack_step, pack_users
+from models.packing import PAST, Contents, pack_step, pack_users
 from models.runtime import Tensor, recommenders, tensorflow
 from models.serving import HEADS
 from models.signatures import Signatures
@@ -213,7 +213,7 @@ class Recommender(tfrs.Model):
     def user_vectors(self, inputs: Inputs) -> Tensor:
         """`[b, vector_dim]` float32: `[u, 1, w, q]`, from `models.packing.pack_users`' inputs."""
         length = self.config.history
-        rows, past, types, ages = tf.split(inputs["ints"], [1, length, length, length], axis=1)
+        rows, past, *events = tf.split(inputs["ints"], [1, *([length] * len(PAST))], axis=1)
         tokens = self._bag("attribute", inputs["tokens"], inputs["scale"])
         attributes, context = tf.split(tokens, 2)
         content = self._bag("word", inputs["past/words"], inputs["past/scale"])
@@ -223,8 +223,7 @@ class Recommender(tfrs.Model):
                 "user": self.tables["user"](rows[:, 0]),
                 "past": _placed(known, past),
                 "alike": _placed(inputs["past/likeness"], past),
-                "types": types,
-                "ages": ages,
+                **dict(zip(PAST[1:], events, strict=True)),
                 "attributes": attributes,
                 "context": context,
                 "clock": inputs["clock"],
@@ -256,14 +255,14 @@ class Recommender(tfrs.Model):
 
         Args:
             leaves: see `leaves`; their rows may be a part of the step's.
-            given: the same rows of types, ages, alike and `ROW_FLOATS`; features
+            given: the same rows of types, ages, dwells, alike and `ROW_FLOATS`; features
                 `[b + k, F]`, item_likeness `[b + k, likeness]`, correction `[k]`, masked
                 `[b, k]`, base.
         """
         names = ("user", "past", "attributes", "context")
         u = self._tower(
             {name: leaves[name] for name in names}
-            | {name: given[name] for name in ("types", "ages", "clock", "alike")}
+            | {name: given[name] for name in (*PAST[1:], "clock", "alike")}
         )
         features = given["features"]
         items = self._told(leaves["item"], given["item_text"])
@@ -283,8 +282,7 @@ class Recommender(tfrs.Model):
         )
         # The tasks' losses are means over the rows.
         heads = rows * ranking_loss(self.tasks, self._ranked(u, v, given), given)
-        total = tf.reduce_sum(retrieval) + self.config.head_weight * heads
-        return total / float(self.config.step_rows)
+        return (tf.reduce_sum(retrieval) + heads) / float(self.config.step_rows)
 
     def _scores(self, u: Tensor, others: Tensor, fixed: Tensor) -> Tensor:
         """`[b, k]` float32 scores; in bfloat16 only u·v, as a log count needs more digits.

@@ -22,9 +22,13 @@ def remember(state: State, step: Prepared, attributes: Attributes, overlap: int)
     """
     batch, wanted = step.batch, step.batch.wanted
     state.stream.update(step.items, wanted / overlap, batch.disliked / overlap, batch.anchor)
+    dwelt = np.flatnonzero(batch.n_dwell > 0)
+    dwelt = dwelt[np.argsort(batch.window_end[dwelt], kind="stable")]
+    state.seen.stay(step.users[dwelt], step.items[dwelt], batch.stays[dwelt])
     state.hot.touch(np.unique(step.items))
     state.user_stats.update(step.users, step.targets, step.present)
     state.item_stats.update(step.items, step.targets, step.present)
+    state.length_stats.update(state.lengths[step.items], step.targets, step.present)
     state.baselines.update(step.items[wanted], step.last[wanted], batch.anchor[wanted])
     _count_keys(state, step, attributes)
     _profile(state, step)

@@ -1,9 +1,12 @@
 """Which items a user has interacted with: bounded, vectorised, exact in time.
 
 A pair is one int64 key `user_row << 32 | item_row` with the time of the first
-interaction. Pairs lie sorted in two arrays, a long and a short one, so that
-adding a micro-batch costs what it brings and not what exists.
+interaction and how long the user stayed, where that is known. Pairs lie sorted in two
+arrays, a long and a short one, so that adding a micro-batch costs what it brings and not
+what exists.
 """
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +28,16 @@ def _ranges(keys: Keys, users: NDArray[np.int64]) -> tuple[NDArray[np.int64], ND
     return start + np.arange(len(owner)), owner
 
 
+def _found(held: Keys, keys: Keys) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """For each key its position in `held`, ascending, and whether it is there at all."""
+    if not len(held):
+        return np.zeros(len(keys), np.int64), np.zeros(len(keys), bool)
+    at = np.minimum(np.searchsorted(held, keys), len(held) - 1)
+    return at, held[at] == keys
+
+
 class SeenSets:
-    """First interaction of each (user row, item row).
+    """First interaction of each (user row, item row), and the last known dwell.
 
     Args:
         per_user: the newest pairs that are kept of a user.
@@ -36,6 +47,7 @@ class SeenSets:
         self._per_user = per_user
         self._keys = [np.zeros(0, np.int64), np.zeros(0, np.int64)]
         self._times = [np.zeros(0, np.int64), np.zeros(0, np.int64)]
+        self._stays = [np.zeros(0, np.int8), np.zeros(0, np.int8)]
 
     def __len__(self) -> int:
         return sum(map(len, self._keys))
@@ -75,31 +87,51 @@ class SeenSets:
         at = np.searchsorted(self._keys[1], keys)
         self._keys[1] = np.insert(self._keys[1], at, keys)
         self._times[1] = np.insert(self._times[1], at, times)
+        self._stays[1] = np.insert(self._stays[1], at, np.int8(0))
         if len(self._keys[1]) > max(4_096, len(self._keys[0]) // 8):
             self._merge()
+
+    def stay(
+        self,
+        users: NDArray[np.integer],
+        items: NDArray[np.integer],
+        stays: NDArray[np.integer],
+    ) -> None:
+        """Note dwells `[n]`, as buckets from 1; of a pair the last counts, one not held is left."""
+        keys = (users.astype(np.int64) << 32) | items
+        for held, kept in zip(self._keys, self._stays, strict=True):
+            at, same = _found(held, keys)
+            kept[at[same]] = stays[same]
+
+    def stays(self, users: NDArray[np.integer], items: NDArray[np.integer]) -> NDArray[np.int8]:
+        """Bucket `[n]` of the last known dwell of each pair; 0: none is known."""
+        keys = (users.astype(np.int64) << 32) | items
+        out = np.zeros(len(keys), np.int8)
+        for held, kept in zip(self._keys, self._stays, strict=True):
+            at, same = _found(held, keys)
+            out[same] = kept[at[same]]
+        return out
 
     @staticmethod
     def _fold(
         held: Keys, when: NDArray[np.int64], keys: Keys, times: NDArray[np.int64]
     ) -> tuple[Keys, NDArray[np.int64]]:
         """Put earlier times into pairs that are held; return those that are not."""
-        if not len(held):
-            return keys, times
-        at = np.minimum(np.searchsorted(held, keys), len(held) - 1)
-        same = held[at] == keys
+        at, same = _found(held, keys)
         when[at[same]] = np.minimum(when[at[same]], times[same])
         return keys[~same], times[~same]
 
     def _merge(self) -> None:
         keys = np.concatenate(self._keys)
-        times = np.concatenate(self._times)
-        order = np.argsort(keys, kind="stable")
-        self._put(keys[order], times[order])
+        self._put(keys, np.argsort(keys, kind="stable"))
         self._trim()
 
-    def _put(self, keys: Keys, times: NDArray[np.int64]) -> None:
-        self._keys = [keys, np.zeros(0, np.int64)]
-        self._times = [times, np.zeros(0, np.int64)]
+    def _put(self, keys: Keys, kept: NDArray[Any]) -> None:
+        """Of all pairs, the short array's behind the long one's, keep some: the new long array."""
+        times, stays = np.concatenate(self._times), np.concatenate(self._stays)
+        self._keys = [keys[kept], np.zeros(0, np.int64)]
+        self._times = [times[kept], np.zeros(0, np.int64)]
+        self._stays = [stays[kept], np.zeros(0, np.int8)]
 
     def _trim(self) -> None:
         """Keep the newest `per_user` pairs of every user."""
@@ -112,25 +144,25 @@ class SeenSets:
         newest = np.lexsort((keys, -times, users))
         place = np.empty(len(keys), np.int64)
         place[newest] = np.arange(len(keys))
-        keep = place - start < self._per_user
-        self._put(keys[keep], times[keep])
+        self._put(keys, place - start < self._per_user)
 
     def drop(self, *, users: NDArray[np.integer], items: NDArray[np.integer]) -> None:
         """Forget all pairs of the rows given: they are about to be recycled."""
         self._merge()
         keys = self._keys[0]
         gone = np.isin(keys >> 32, users) | np.isin(keys & 0xFFFFFFFF, items)
-        self._put(keys[~gone], self._times[0][~gone])
+        self._put(keys, ~gone)
 
-    def arrays(self) -> dict[str, NDArray[np.int64]]:
+    def arrays(self) -> dict[str, NDArray[Any]]:
         """State for `from_arrays`; the two parts apart, as trimming depends on them."""
-        names = ("keys_0", "keys_1", "times_0", "times_1")
-        return dict(zip(names, [*self._keys, *self._times], strict=True))
+        names = ("keys_0", "keys_1", "times_0", "times_1", "stays_0", "stays_1")
+        return dict(zip(names, [*self._keys, *self._times, *self._stays], strict=True))
 
     @classmethod
-    def from_arrays(cls, arrays: dict[str, NDArray[np.int64]], per_user: int) -> "SeenSets":
+    def from_arrays(cls, arrays: dict[str, NDArray[Any]], per_user: int) -> "SeenSets":
         """What `arrays` gave, with the limit of the job file."""
         made = cls(per_user)
         made._keys = [arrays["keys_0"].copy(), arrays["keys_1"].copy()]
         made._times = [arrays["times_0"].copy(), arrays["times_1"].copy()]
+        made._stays = [arrays["stays_0"].copy(), arrays["stays_1"].copy()]
         return made

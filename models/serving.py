@@ -67,13 +67,15 @@ if TYPE_CHECKING:
     from models.state import State
     from models.trainer import Trainer
 
-__all__ = ["BINARY_HEADS", "HEADS", "load_heads", "score_heads", "write_serving"]
+__all__ = ["BINARY_HEADS", "DWELL", "HEADS", "load_heads", "score_heads", "write_serving"]
 
 HEADS = ("click", "like", "purchase", "dwell", "rating")
 """The ranking heads, in the order of their columns."""
 
 BINARY_HEADS = 3
 """The first of them are probabilities, the rest values."""
+
+DWELL = HEADS.index("dwell")
 
 KEYS, KEY_ITEMS, KEY_WEIGHT = 2_000, 200, 5.0
 """Attribute and context values listed at most, items of each, and what a value must weigh."""
@@ -138,7 +140,7 @@ def write_serving(folder: Path, trainer: "Trainer") -> None:
         "max_event_time": state.now if trainer.number else None,
         "popularity_half_life_h": None if np.isinf(half_life) else float(half_life),
         "user_default": state.user_stats.stats(none)[0].tolist(),
-        "item_default": state.item_stats.stats(none)[0].tolist(),
+        "item_default": state.item_head_stats(none)[0].tolist(),
     }
     (folder / "serving.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 
@@ -154,7 +156,7 @@ def _items(state: "State", rows: NDArray[np.int64], counts: NDArray[np.float64])
         {
             "item_id": pa.array([names[row] for row in rows.tolist()], pa.string()),
             "popularity": pa.array(counts[rows].astype(np.float32)),
-            "stats": _stats_column(state.item_stats.stats(rows)),
+            "stats": _stats_column(state.item_head_stats(rows)),
         }
     )
 

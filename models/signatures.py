@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from models.config import ModelConfig
-from models.packing import INTS, ROW_FLOATS
+from models.packing import INTS, PAST, ROW_FLOATS
 from models.runtime import Tensor, tensorflow
 from models.serving import HEADS
 
@@ -52,7 +52,7 @@ class Signatures:
     def users(self) -> Inputs:
         """See `models.packing.pack_users`."""
         return {
-            "ints": tf.TensorSpec([None, 1 + 3 * self.config.history], tf.int32),
+            "ints": tf.TensorSpec([None, 1 + len(PAST) * self.config.history], tf.int32),
             "past": tf.TensorSpec([None], tf.int32),
             "past/words": tf.TensorSpec([2, None], tf.int32),
             "past/scale": _floats(None),
@@ -84,7 +84,7 @@ class Signatures:
     def blank(self, rows: int, negatives: int) -> Inputs:
         """A packed step of nothing but padding."""
         past = rows * self.config.history
-        sizes = [rows, past, past, past, rows + negatives]
+        sizes = [rows, *([past] * len(PAST)), rows + negatives]
         sizes += [0] * (len(INTS) - len(sizes))
         made = {
             name: tf.zeros([d or 0 for d in spec.shape], spec.dtype)
@@ -102,7 +102,7 @@ class Signatures:
         floats = tf.split(packed["row_floats"], self._row_widths(), axis=1)
         given = dict(zip(INTS, ints, strict=True)) | dict(zip(ROW_FLOATS, floats, strict=True))
         shape = [rows, self.config.history]
-        given |= {name: tf.reshape(given[name], shape) for name in ("past", "types", "ages")}
+        given |= {name: tf.reshape(given[name], shape) for name in PAST}
         given["rows"] = tf.reshape(given["rows"], [rows])
         rest = set(packed) - {"ints", "sizes", "row_floats"}
         return given | {name: packed[name] for name in rest}

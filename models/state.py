@@ -15,8 +15,9 @@ from models.ids import IdMap
 from models.packing import Contents
 from models.pairs import PairCounts
 from models.seen import SeenSets
-from models.serving import BINARY_HEADS, HEADS
+from models.serving import BINARY_HEADS, DWELL, HEADS
 from models.stream import ItemStream, RunningStats, grown
+from models.text import LENGTHS
 
 __all__ = ["Profiles", "State"]
 
@@ -95,6 +96,7 @@ class State:
         self.stream = ItemStream(config.half_lives_h, items)
         self.item_stats = RunningStats(BINARY_HEADS, len(HEADS) - BINARY_HEADS, items)
         self.user_stats = RunningStats(BINARY_HEADS, len(HEADS) - BINARY_HEADS, users)
+        self.length_stats = RunningStats(BINARY_HEADS, len(HEADS) - BINARY_HEADS, LENGTHS)
         self.profiles = Profiles(config, users)
         self.seen = SeenSets(config.seen_per_user)
         self.baselines = Baselines(config, items)
@@ -107,6 +109,7 @@ class State:
         self.words = np.zeros((items, config.content_columns), np.int32)
         self.texts = np.zeros((items, text_width), np.float32)  # computed once an item
         self.likeness = np.zeros((items, config.likeness), np.float32)  # t, fixed by the words
+        self.lengths = np.zeros(items, np.int8)  # half octave of the duration; 0: unknown
         self.published_at = np.full(items, _NEVER, np.int64)  # when a delta last held it
         self.vectors = np.zeros((items, config.dim), np.float32)  # v, as last computed
         self.fresh: list[int] = []  # item rows whose v was never computed; empty between steps
@@ -135,6 +138,15 @@ class State:
             return Contents(self.words[:, 1:], self.texts, self.likeness)
         nothing = np.broadcast_to(np.float32(0.0), self.texts.shape)
         return Contents(self.words[:, :0], nothing, self.likeness)
+
+    def item_head_stats(self, rows: NDArray[np.integer]) -> NDArray[np.float64]:
+        """Running statistics `[n, 2·heads]` of item rows that the heads read.
+
+        An item's dwell is drawn to what is usual for its length, the others to the overall mean.
+        """
+        prior = np.tile(self.item_stats.mean(), (len(rows), 1))
+        prior[:, DWELL] = self.length_stats.shrunk(self.lengths[rows])[:, DWELL]
+        return self.item_stats.stats(rows, prior)
 
     def freshness(self, rows: NDArray[np.integer]) -> NDArray[np.float32]:
         """By what the likeness of item rows counts, `[n, 1]`: more for those of few events.
@@ -183,6 +195,7 @@ class State:
             self.words = grown(self.words, items)
             self.texts = grown(self.texts, items)
             self.likeness = grown(self.likeness, items)
+            self.lengths = grown(self.lengths, items)
             self.published_at = grown(self.published_at, items, _NEVER)
             self.vectors = grown(self.vectors, items)
 
@@ -204,6 +217,7 @@ class State:
             self.words[items] = 0
             self.texts[items] = 0.0
             self.likeness[items] = 0.0
+            self.lengths[items] = 0
             self.vectors[items] = 0.0
             self.published_at[items] = _NEVER
 
@@ -216,6 +230,7 @@ class State:
             "words": self.words,
             "texts": self.texts,
             "likeness": self.likeness,
+            "lengths": self.lengths,
             "published_at": self.published_at,
             "vectors": self.vectors,
             "scalars": np.array(
@@ -230,7 +245,7 @@ class State:
             "baselines/landmarks": self.baselines.counts.landmarks,
             "baselines/totals": self.baselines.totals,
         }
-        for side, stats in (("users", self.user_stats), ("items", self.item_stats)):
+        for side, stats in self._stats():
             for name in ("sums", "n", "total"):
                 named[f"stats/{side}/{name}"] = getattr(stats, name)
         for prefix, part in (
@@ -241,6 +256,10 @@ class State:
         ):
             named.update({f"{prefix}/{name}": value for name, value in part.items()})
         return named
+
+    def _stats(self) -> list[tuple[str, RunningStats]]:
+        names = ("users", "items", "lengths")
+        return list(zip(names, (self.user_stats, self.item_stats, self.length_stats), strict=True))
 
     def save(self, folder: Path) -> None:
         """Write ids and arrays into `folder`."""
@@ -266,6 +285,7 @@ class State:
 
         self.known, self.words = arrays["known"], arrays["words"]
         self.texts, self.likeness = arrays["texts"], arrays["likeness"]
+        self.lengths = arrays["lengths"]
         self.published_at = arrays["published_at"]
         self.vectors = arrays["vectors"]
         scalars = [int(value) for value in arrays["scalars"]]
@@ -279,7 +299,7 @@ class State:
         base = part("baselines")
         self.baselines.counts.sums, self.baselines.totals = base["sums"], base["totals"]
         self.baselines.counts.landmarks = base["landmarks"]
-        for side, stats in (("users", self.user_stats), ("items", self.item_stats)):
+        for side, stats in self._stats():
             for name, value in part(f"stats/{side}").items():
                 setattr(stats, name, value)
         self.seen = SeenSets.from_arrays(part("seen"), self._config.seen_per_user)

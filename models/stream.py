@@ -177,17 +177,29 @@ class RunningStats:
         p = np.clip(mean, 1e-6, 1 - 1e-6)
         return np.where(np.arange(len(mean)) < self.binary, np.log(p / (1 - p)), mean)
 
-    def stats(self, rows: Rows | slice, overall: "RunningStats | None" = None) -> Floats:
+    def shrunk(self, rows: Rows | slice, prior: Floats | None = None) -> Floats:
+        """Means `[n, heads]`, as if `SHRINK` more had been what `prior` says, or the overall one.
+
+        Args:
+            rows: `[n]`.
+            prior: `[n, heads]`.
+        """
+        whole = self.mean() if prior is None else prior
+        return (self.sums[rows] + self.SHRINK * whole) / (self.n[rows] + self.SHRINK)
+
+    def stats(self, rows: Rows | slice, prior: Floats | None = None) -> Floats:
         """`[n, 2·heads]`: each mean against the overall one, shrunk; ln(1 + n) / 4.
 
         A rate is given as a difference of log-odds, a value in standard deviations.
+
+        Args:
+            rows: `[n]`.
+            prior: see `shrunk`.
         """
-        whole = overall or self
-        mean, spread = whole.mean(), whole.spread()
-        n, sums = self.n[rows], self.sums[rows]
-        rate = (sums + self.SHRINK * mean) / (n + self.SHRINK)
+        mean, spread = self.mean(), self.spread()
+        n, rate = self.n[rows], self.shrunk(rows, prior)
         p = np.clip(rate, 1e-6, 1 - 1e-6)
-        odds = np.log(p / (1 - p)) - whole.shift()
+        odds = np.log(p / (1 - p)) - self.shift()
         value = (rate - mean) / spread
         first = np.arange(len(mean)) < self.binary
         return np.concatenate([np.where(first, odds, value), np.log1p(n) / 4.0], axis=1)

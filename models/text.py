@@ -19,6 +19,7 @@ from models.errors import JobError
 from models.fingerprint import fingerprint
 
 __all__ = [
+    "LENGTHS",
     "MOST_TOKENS",
     "HashedSubwords",
     "TextEncoder",
@@ -26,8 +27,12 @@ __all__ = [
     "hash_token",
     "item_texts",
     "item_tokens",
+    "length_buckets",
     "text_encoder",
 ]
+
+LENGTHS = 80
+"""Half octaves of milliseconds that a duration falls into; 0 = unknown."""
 
 MOST_TOKENS = 256
 """Categories and words of an item that are looked at."""
@@ -150,6 +155,15 @@ def item_tokens(items: pa.Table, encoder: TextEncoder, *, buckets: int) -> tuple
         out.extend(held)
         starts[position + 1] = len(out)
     return starts, np.frombuffer(out, np.int32)
+
+
+def length_buckets(items: pa.Table) -> NDArray[np.int8]:
+    """`[items]` half octaves of the durations, from 1; 0 where none is known."""
+    ms = items["duration_ms"].cast(pa.float64()).to_numpy()
+    ms = np.where(ms > 0, ms, 0.0)  # what is not known is nan
+    return np.where(
+        ms > 0, np.clip(np.rint(2 * np.log2(np.maximum(ms, 1))), 1, LENGTHS - 1), 0
+    ).astype(np.int8)
 
 
 def duration_tokens(items: pa.Table, *, buckets: int) -> NDArray[np.int32]:

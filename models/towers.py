@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from models.config import ModelConfig
+from models.inputs import DWELL_BUCKETS
 from models.prepare import AGE_BUCKETS
 from models.runtime import Tensor, tensorflow
 
@@ -104,7 +105,7 @@ class UserTower(tf.keras.layers.Layer):
     Past items add to u directly too, fading by a fifth with each event, the newest once
     more: a factorised item-to-item model (Kabbur et al., KDD 2013; Rendle et al., WWW 2010)
     that learns at the tables' rate. On movielens_small it brought a third of recall@20.
-    What each counts is learned by the event's type and age. A user's attributes add to u
+    What each counts is learned by the event's type, age and dwell. A user's attributes add to u
     likewise: a factorisation machine of them and the items (Rendle, ICDM 2010). The context
     does not, for all rows of an hour would pull at the hour's vector together.
     A Transformer, where one is chosen, says what each past item counts among the others
@@ -132,6 +133,7 @@ class UserTower(tf.keras.layers.Layer):
         if config.sequence != "none":
             self._by_type = self.add_weight("by_type", [_TYPES], initializer="ones")
             self._by_age = self.add_weight("by_age", [AGE_BUCKETS], initializer="ones")
+            self._by_dwell = self.add_weight("by_dwell", [DWELL_BUCKETS - 1], initializer="zeros")
         if config.likeness:
             start = tf.keras.initializers.Constant(_ALIKE / _GAIN)
             self._likeness = self.add_weight("likeness", [], initializer=start)
@@ -149,6 +151,11 @@ class UserTower(tf.keras.layers.Layer):
                 "ages",
                 [AGE_BUCKETS, width],
                 initializer=tf.keras.initializers.RandomNormal(stddev=0.05, seed=seed + 1),
+            )
+            self._dwells = self.add_weight(
+                "dwells",
+                [DWELL_BUCKETS - 1, width],
+                initializer=tf.keras.initializers.RandomNormal(stddev=0.05, seed=seed + 400),
             )
             self._places = self.add_weight(
                 "places",
@@ -168,20 +175,21 @@ class UserTower(tf.keras.layers.Layer):
 
         Args:
             inputs: user `[b, dim]` id vectors; past `[b, l, dim]` vectors of past
-                items, newest last, zeros where there is none; types, ages `[b, l]`
-                int32, 0 where there is no event; alike `[b, l, likeness]`; attributes,
-                context `[b, dim]`; clock `[b, c]`.
+                items, newest last, zeros where there is none; types, ages, dwells `[b, l]`
+                int32, 0 where there is no event, or no dwell is known; alike
+                `[b, l, likeness]`; attributes, context `[b, dim]`; clock `[b, c]`.
         """
         past, types = inputs["past"], inputs["types"]
         mask = tf.cast(types > 0, past.dtype)
         parts = [inputs[name] for name in ("user", "attributes", "context", "clock")]
         if self._config.sequence != "none":
-            counted = self._weights(types, inputs["ages"], past.dtype)
+            kinds = self._kinds(inputs, past.dtype)
+            counted = self._weights(kinds)
             weighed = past * counted
             count = tf.maximum(tf.reduce_sum(mask, 1, keepdims=True), 1.0)
             parts += [weighed[:, -1], tf.reduce_sum(weighed, 1) / count]
         if self._layers:
-            x = self._read(past) + self._marks(types, inputs["ages"], past.dtype)
+            x = self._read(past) + self._marks(kinds)
             x += tf.cast(self._places, past.dtype) * mask[:, :, None]
             for layer in self._layers:
                 x = layer(x, mask)
@@ -204,14 +212,21 @@ class UserTower(tf.keras.layers.Layer):
         gain = tf.cast(_GAIN * self._likeness, alike.dtype)
         return gain * tf.matmul(counted, alike, transpose_a=True)[:, 0]
 
-    def _weights(self, types: Tensor, ages: Tensor, dtype: Any) -> Tensor:
-        """What past events count, by type and age, `[b, l, 1]`; all the same at first."""
-        kinds, octaves = (
-            tf.one_hot(types, _TYPES, dtype=dtype),
-            tf.one_hot(ages, AGE_BUCKETS, dtype=dtype),
+    def _kinds(self, inputs: dict[str, Tensor], dtype: Any) -> list[Tensor]:
+        """Types, ages and dwells of past events, `[b, l, …]`: 1 where it is so, else 0."""
+        # An unknown dwell, -1 here, is none of them.
+        codes = (inputs["types"], inputs["ages"], inputs["dwells"] - 1)
+        sizes = (_TYPES, AGE_BUCKETS, DWELL_BUCKETS - 1)
+        return [tf.one_hot(c, n, dtype=dtype) for c, n in zip(codes, sizes, strict=True)]
+
+    def _weights(self, kinds: list[Tensor]) -> Tensor:
+        """What past events count, by type, age and dwell, `[b, l, 1]`; all the same at first."""
+        weights = (self._by_type, self._by_age, self._by_dwell)
+        by_type, by_age, by_dwell = (
+            tf.matmul(kind, tf.cast(weight, kind.dtype)[:, None])
+            for kind, weight in zip(kinds, weights, strict=True)
         )
-        by_type, by_age = (tf.cast(w, dtype)[:, None] for w in (self._by_type, self._by_age))
-        return tf.matmul(kinds, by_type) * tf.matmul(octaves, by_age)
+        return by_type * by_age * (1.0 + by_dwell)
 
     def _shares(self, x: Tensor, mask: Tensor) -> Tensor:
         """What past items count among each other, `[b, l, 1]`: 1 on average, all 1 at first.
@@ -223,12 +238,10 @@ class UserTower(tf.keras.layers.Layer):
         count, total = (tf.reduce_sum(t, 1, keepdims=True) for t in (here, odds))
         return tf.cast(tf.math.divide_no_nan(odds * count, total), x.dtype)[:, :, None]
 
-    def _marks(self, types: Tensor, ages: Tensor, dtype: Any) -> Tensor:
-        """Vectors of type and age, `[b, l, width]`, as a product: its gradient needs no scatter."""
-        marks = tf.concat(
-            [tf.one_hot(types, _TYPES, dtype=dtype), tf.one_hot(ages, AGE_BUCKETS, dtype=dtype)], -1
-        )
-        table = tf.concat([self._types, self._ages], 0)
+    def _marks(self, kinds: list[Tensor]) -> Tensor:
+        """What events are, `[b, l, width]`, as a product: its gradient needs no scatter."""
+        marks, table = tf.concat(kinds, -1), tf.concat([self._types, self._ages, self._dwells], 0)
+        table = tf.cast(table, marks.dtype)
         flat = tf.matmul(tf.reshape(marks, [-1, marks.shape[-1]]), table)
         return tf.reshape(flat, [-1, self._config.history, table.shape[1]])
 

@@ -7,6 +7,7 @@ from feedback import event, rows
 
 from models.config import ModelConfig
 from models.schema import ITEMS, USERS
+from models.serving import HEADS
 from models.text import hash_token
 from models.trainer import Trainer
 
@@ -121,3 +122,45 @@ def test_a_past_item_is_read_by_its_words_and_not_by_its_duration():
     word, duration = (hash_token(name, 256) for name in ("word:tea", "duration:16"))
     assert [row[row > 0].tolist() for row in state.words[both]] == [[duration, word], [duration]]
     assert state.contents().of(both)["words"].tolist() == [[word], [0]]  # (row, owner)
+
+
+def test_a_new_items_dwell_is_drawn_to_what_is_usual_for_its_length():
+    """Long ones are watched for 100 s, short ones for 10; of each there is one nobody has seen."""
+    lengths = {
+        "a": 400_000,
+        "b": 390_000,
+        "new": 410_000,
+        "c": 20_000,
+        "d": 21_000,
+        "brief": 19_500,
+    }
+    items = [{"item_id": name, "duration_ms": ms} for name, ms in lengths.items()]
+    items.append({"item_id": "unknown"})
+    trainer = Trainer(ModelConfig(**SMALL), pa.Table.from_pylist(items, ITEMS), None)
+    seconds = {"a": 100, "b": 100, "c": 10, "d": 10}
+    script = [
+        event(n, f"u{n}", item, n, "view", dwell_ms=1_000 * seconds[item])
+        for n, item in enumerate("abcd" * 5)
+    ]
+    trainer.step(1, rows(script))
+    state, dwell = trainer.state, HEADS.index("dwell")
+    long, brief, unknown = state.item_head_stats(
+        state.item_ids.lookup(["new", "brief", "unknown"])
+    )[:, dwell]
+    mean, spread = (np.log(101) + np.log(11)) / 2, (np.log(101) - np.log(11)) / 2
+    # Ten observations of its length against five that are drawn to the mean of all.
+    usual = (10 * np.log(101) + 5 * mean) / 15
+    assert long == pytest.approx((usual - mean) / spread, rel=1e-4)
+    assert brief == pytest.approx(-long, rel=1e-4)
+    assert unknown == pytest.approx(0.0, abs=1e-6)
+    known = state.item_head_stats(state.item_ids.lookup(["a"]))[0, dwell]
+    assert known == pytest.approx(((5 * np.log(101) + 5 * usual) / 10 - mean) / spread, rel=1e-4)
+
+
+def test_how_long_a_user_stayed_is_known_of_their_past_from_the_next_micro_batch_on():
+    trainer = Trainer(ModelConfig(**SMALL), None, None)
+    script = [event(0, "u", "a", 0.0, "view", dwell_ms=7_000), event(1, "u", "b", 30.0, "like")]
+    trainer.step(1, rows(script))
+    later = rows([*script, event(2, "u", "c", 700.0, "like")]).slice(2)
+    step = trainer._preparer.prepare(trainer.state, 2, later)
+    assert step.inputs["dwells"].tolist() == [[4, 0]]  # log2(1 + 7) octaves, from 1; unknown

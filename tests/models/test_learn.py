@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from feedback import START, event, rows
 
-from models.config import ModelConfig
+from models.config import HeadWeights, ModelConfig
 from models.inputs import read_batch
 from models.learn import _spans, _weights
+from models.serving import HEADS
 from models.trainer import Trainer
 
 SMALL = ModelConfig(
@@ -47,6 +48,25 @@ def test_an_event_weighs_the_same_in_a_wide_step():
         grown[wide] = trainer.model.tables["item"].slots.numpy()[row].sum()
     # Squares of one sum of three like gradients against the sum of their squares: about 3.
     assert 1.5 < grown[12] / grown[0] < 6
+
+
+def test_a_head_without_weight_learns_nothing_and_the_others_as_before():
+    script = [event(n, f"u{n}", "ab"[n % 2], n, "click", dwell_ms=9_000) for n in range(12)]
+    script += [event(20 + n, f"u{n}", "ab"[n % 3 % 2], 60 + n, "dislike") for n in range(12)]
+    out, hidden = {}, {}
+    for weight in (1.0, 0.0):
+        config = SMALL.model_copy(update={"head_weights": HeadWeights(like=weight)})
+        trainer = Trainer(config, None, None)
+        trainer.step(1, rows(script))
+        trainer.step(2, rows([event(100 + n, f"w{n}", "a", 700 + n, "dislike") for n in range(4)]))
+        out[weight] = trainer.model.out.kernel.numpy()
+        hidden[weight] = trainer.model.hidden.kernel.numpy()
+    like, dwell = HEADS.index("like"), HEADS.index("dwell")
+    assert out[1.0][:, like].any()
+    assert not out[0.0][:, like].any()
+    assert out[0.0][:, dwell].any()
+    # What the heads share moves for those that are left alone.
+    assert (hidden[0.0] != hidden[1.0]).any()
 
 
 def test_a_step_that_is_mostly_padding_moves_the_dense_layers_a_part_of_the_way():

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 from feedback import START, event, rows
 
-from models.inputs import embeddings, head_targets, read_batch
+from models.inputs import DWELL_BUCKETS, embeddings, head_targets, read_batch
 from models.schema import EVENT_TYPES
 from models.serving import HEADS
 
@@ -54,6 +54,18 @@ def test_what_a_user_did_with_an_item_in_a_row_is_one_past_event_the_newest():
     ] == [("a", "like"), ("b", "view"), ("a", "dislike")]
     assert batch.history_age[mine].tolist() == [500_000, 400_000, 200_000]
     assert (np.diff(batch.history_row) >= 0).all()
+
+
+def test_dwells_fall_into_octaves_of_seconds():
+    seconds = {"a": 0.5, "b": 1.0, "c": 6.9, "d": 7.0, "e": 86_400.0}
+    script = [
+        event(n, "u", item, 100_000 * n, "view", dwell_ms=int(1_000 * s))
+        for n, (item, s) in enumerate(seconds.items())
+    ]
+    batch = read_batch(rows([*script, event(9, "v", "f", 0, "like")]))
+    found = {batch.items[i]: int(s) for i, s in zip(batch.item, batch.stays, strict=True)}
+    # 1 + log2(1 + s): half a second 1.58, one 2, just below seven 3.98, seven 4, a day 17.4.
+    assert found == {"a": 1, "b": 2, "c": 3, "d": 4, "e": DWELL_BUCKETS - 1, "f": 0}
 
 
 def test_contexts_and_platforms_become_tokens():

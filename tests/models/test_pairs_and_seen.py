@@ -52,6 +52,34 @@ def test_recycled_rows_are_forgotten():
     assert seen.of(np.array([1]))[1].tolist() == [8]
 
 
+stayed = st.lists(
+    st.lists(st.tuples(st.integers(0, 4), st.integers(0, 6), st.integers(1, 15)), max_size=6),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(stayed, st.lists(st.booleans(), min_size=6, max_size=6))
+def test_the_last_known_dwell_of_a_pair_stays(batches, merges):
+    seen, oracle = SeenSets(per_user=100), {}
+    for batch, merge in zip(batches, merges, strict=False):
+        user, item, stay = np.array(batch, np.int64).reshape(-1, 3).T
+        half = len(batch) // 2  # of the others no interaction is known yet
+        seen.add(user[:half], item[:half], np.zeros(half, np.int64))
+        if merge:
+            seen._merge()
+        for u, i, _ in batch[:half]:
+            if u and i:
+                oracle.setdefault((u, i), 0)
+        seen.stay(user, item, stay)
+        for u, i, s in batch:
+            if (u, i) in oracle:
+                oracle[u, i] = s
+    every = np.array([(u, i) for u in range(5) for i in range(7)])
+    found = SeenSets.from_arrays(seen.arrays(), 100).stays(every[:, 0], every[:, 1])
+    assert found.tolist() == [oracle.get(pair, 0) for pair in map(tuple, every.tolist())]
+
+
 def test_seen_sets_survive_a_checkpoint():
     seen = SeenSets(per_user=10)
     seen.add(np.array([1, 2]), np.array([3, 4]), np.array([5, 6]))

@@ -79,6 +79,7 @@ def users(rng: np.random.Generator, rows: int) -> dict:
         "past": rng.integers(1, 32, (rows, 4)).astype(np.int32),
         "types": np.full((rows, 4), 2, np.int32),
         "ages": np.zeros((rows, 4), np.int32),
+        "dwells": np.zeros((rows, 4), np.int32),
         "attributes": attributes,
         "context": np.zeros((rows, 2), np.int32),
         "clock": rng.normal(size=(rows, 3)).astype(np.float32),  # else all starts from nothing
@@ -177,6 +178,7 @@ def test_a_new_model_is_popularity(model):
         "past": np.zeros((3, 4), np.int32),
         "types": np.zeros((3, 4), np.int32),
         "ages": np.zeros((3, 4), np.int32),
+        "dwells": np.zeros((3, 4), np.int32),
         "attributes": np.zeros((3, 3), np.int32),
         "context": np.zeros((3, 2), np.int32),
         "clock": np.zeros((3, 3), np.float32),
@@ -280,6 +282,7 @@ def history(seed: int) -> dict[str, np.ndarray]:
         "alike": rng.normal(size=(2, 4, 5)).astype(np.float32),
         "types": np.full((2, 4), 2, np.int32),
         "ages": np.zeros((2, 4), np.int32),
+        "dwells": np.zeros((2, 4), np.int32),
         "clock": np.zeros((2, 3), np.float32),
     }
 
@@ -347,6 +350,32 @@ def test_a_past_event_counts_by_its_type_and_age():
     assert np.abs(fewer - every).max() > 1e-3
     given["past"][:, 1:3], given["alike"][:, 1:3] = 0.0, 0.0
     assert tower(given).numpy() == pytest.approx(fewer, abs=1e-6)
+
+
+def test_a_past_event_counts_by_its_dwell_where_that_is_known():
+    tower, given = recommender("mean").user_tower, history(0)
+    unknown = tower(given).numpy()
+    given["dwells"][:, 1], given["dwells"][:, 2] = 3, 15
+    assert (tower(given).numpy() == unknown).all()  # all the same at first
+    # Bucket k is the weights' k-th; 1 + w is what a past event counts: here twice, and nothing.
+    learned = tf.tensor_scatter_nd_update(tower._by_dwell, [[2], [14]], [1.0, -1.0])
+    tower._by_dwell.assign(learned)
+    found = tower(given).numpy()
+    by_hand = {name: given[name].copy() for name in ("past", "alike")}
+    for vectors in by_hand.values():
+        vectors[:, 1] *= 2.0
+        vectors[:, 2] = 0.0
+    nothing = {"dwells": np.zeros_like(given["dwells"])}
+    assert found == pytest.approx(tower(given | by_hand | nothing).numpy(), abs=1e-5)
+
+
+def test_a_transformer_reads_dwells_and_of_an_unknown_one_nothing():
+    tower, given = taught(), history(0)
+    before = tower(given).numpy()
+    tower._dwells.assign(tf.ones_like(tower._dwells))
+    assert (tower(given).numpy() == before).all()
+    given["dwells"][:, 2] = 5
+    assert np.abs(tower(given).numpy() - before).max() > 1e-4
 
 
 def test_a_past_item_is_read_by_its_content_too():
