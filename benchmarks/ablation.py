@@ -73,6 +73,7 @@ VARIANTS = (
     Variant("twelve words", {"text_tokens": 12}),
     Variant("no likeness", {"likeness_dim": 0}),
     Variant("a likeness of 256", {"likeness_dim": 256}),
+    Variant("likeness the same for all", {"likeness_fresh": 0.0}),
     Variant("no catalogue", without=("items",)),
     Variant("no user attributes", without=("users",)),
     Variant("no context", {"contexts": 0}),

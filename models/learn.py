@@ -102,14 +102,9 @@ def _inputs(
         "weights": _pad((weights[rows] * held[:, None]).astype(np.float32), size),
         "stats": _pad(head_stats(state, step.users[rows], step.items[rows]), size),
         "targets": _pad(np.clip(targets, -10.0, 10.0).astype(np.float32), size),
-        "present": _pad((present * _head_weights(config)).astype(np.float32), size),
+        "present": _pad((present / config.overlap).astype(np.float32), size),
         "base": (state.user_stats.shift() - centre).astype(np.float32),
     }
-
-
-def _head_weights(config: ModelConfig) -> NDArray[np.float64]:
-    """`[heads]`: what an observation of each head weighs."""
-    return np.array([getattr(config.head_weights, name) for name in HEADS]) / config.overlap
 
 
 def _weights(config: ModelConfig, batch: Batch) -> NDArray[np.float64]:

@@ -73,19 +73,20 @@ def ranking_tasks() -> list[Any]:
     return [tfrs.tasks.Ranking(loss=loss) for loss in (binary, squared)]
 
 
-def ranking_loss(tasks: list[Any], out: Tensor, given: dict[str, Tensor]) -> Tensor:
+def ranking_loss(tasks: list[Any], out: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     """Sum over the heads of their mean loss, float32 scalar.
 
     Args:
         tasks: see `ranking_tasks`.
         out: `[b, heads]` what the heads say, logits and numbers.
-        given: targets and present `[b, heads]`; present weighs, 0 where nothing is known.
+        targets: `[b, heads]`.
+        weights: `[b, heads]`; 0 where nothing is known.
     """
     losses = []
     for task, first, last in zip(tasks, (0, BINARY_HEADS), (BINARY_HEADS, len(HEADS)), strict=True):
         # One column, as Keras would average over several before it weighs them.
         labels, predictions, present = (
-            tf.reshape(x[:, first:last], [-1, 1]) for x in (given["targets"], out, given["present"])
+            tf.reshape(x[:, first:last], [-1, 1]) for x in (targets, out, weights)
         )
         loss = task(
             labels=labels,

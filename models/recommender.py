@@ -77,6 +77,9 @@ class Recommender(tfrs.Model):
                 "projection", [text_width, config.dim], initializer="zeros"
             )
         self.tasks = ranking_tasks()
+        self._emphasis = np.array(
+            [getattr(config.head_weights, name) for name in HEADS], np.float32
+        )
         self._trace()
 
     def _own(self) -> Floats:
@@ -281,7 +284,12 @@ class Recommender(tfrs.Model):
             disliked,
         )
         # The tasks' losses are means over the rows.
-        heads = rows * ranking_loss(self.tasks, self._ranked(u, v, given), given)
+        heads = rows * ranking_loss(
+            self.tasks,
+            self._ranked(u, v, given),
+            given["targets"],
+            given["present"] * self._emphasis,
+        )
         return (tf.reduce_sum(retrieval) + heads) / float(self.config.step_rows)
 
     def _scores(self, u: Tensor, others: Tensor, fixed: Tensor) -> Tensor:

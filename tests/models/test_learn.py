@@ -50,23 +50,25 @@ def test_an_event_weighs_the_same_in_a_wide_step():
     assert 1.5 < grown[12] / grown[0] < 6
 
 
-def test_a_head_without_weight_learns_nothing_and_the_others_as_before():
+def test_a_head_without_weight_learns_nothing_and_nothing_else_changes():
     script = [event(n, f"u{n}", "ab"[n % 2], n, "click", dwell_ms=9_000) for n in range(12)]
     script += [event(20 + n, f"u{n}", "ab"[n % 3 % 2], 60 + n, "dislike") for n in range(12)]
-    out, hidden = {}, {}
+    out, item, tower = {}, {}, {}
     for weight in (1.0, 0.0):
         config = SMALL.model_copy(update={"head_weights": HeadWeights(like=weight)})
         trainer = Trainer(config, None, None)
         trainer.step(1, rows(script))
         trainer.step(2, rows([event(100 + n, f"w{n}", "a", 700 + n, "dislike") for n in range(4)]))
         out[weight] = trainer.model.out.kernel.numpy()
-        hidden[weight] = trainer.model.hidden.kernel.numpy()
+        item[weight] = trainer.model.tables["item"].weights.numpy()
+        tower[weight] = [v.numpy() for v in trainer.model.user_tower.trainable_variables]
     like, dwell = HEADS.index("like"), HEADS.index("dwell")
     assert out[1.0][:, like].any()
     assert not out[0.0][:, like].any()
     assert out[0.0][:, dwell].any()
-    # What the heads share moves for those that are left alone.
-    assert (hidden[0.0] != hidden[1.0]).any()
+    assert (item[0.0] == item[1.0]).all()
+    for one, other in zip(tower[0.0], tower[1.0], strict=True):
+        assert (one == other).all()
 
 
 def test_a_step_that_is_mostly_padding_moves_the_dense_layers_a_part_of_the_way():
