@@ -3,6 +3,7 @@
 import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 __all__ = ["Likeness"]
 
@@ -37,8 +38,15 @@ class Likeness:
 
     def __init__(self, start: Ints, words: Ints, *, buckets: int, dim: int, seed: int) -> None:
         items = len(start) - 1
+        self._vectors = np.zeros((buckets, dim), np.float32)
+        if not dim:
+            start, words = np.zeros(items + 1, np.int32), words[:0]
+        elif len(words) < 2**31:  # or each word would cost four bytes more
+            start = start.astype(np.int32)
         ones = np.ones(len(words), np.float32)
         self._counts = scipy.sparse.csr_array((ones, words, start), shape=(items, buckets))
+        if not len(words):
+            return
         items_with = np.bincount(words, minlength=buckets)
         # A word of one item alone is like no other, however rare; row 0 is none.
         rarity = np.where(items_with > 1, np.log(max(items, 1) / np.maximum(items_with, 1)), 0.0)
@@ -46,7 +54,9 @@ class Likeness:
         rng = np.random.Generator(np.random.Philox(key=[seed, _DRAW]))
         sample = np.sort(rng.permutation(items)[:_SAMPLE])
         weighed = _unit(self._counts[sample] * rarity.astype(np.float32))
-        self._vectors = rarity.astype(np.float32)[:, None] * _directions(weighed, dim, rng)
+        # Several threads would add up in another order: the same bytes on any number of cores.
+        with threadpool_limits(1):
+            self._vectors = rarity.astype(np.float32)[:, None] * _directions(weighed, dim, rng)
 
     def of(self, rows: Ints) -> Floats:
         """`[n, dim]` of items by their row in the catalogue; zeros for one with nothing to tell."""

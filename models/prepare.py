@@ -149,9 +149,9 @@ class Preparer:
         state.published_until = until_ms
         names = [name for name in names if name not in state.item_ids]
         if names:
-            _, published = self._catalogue.facts(names)
             ones = np.ones(len(names), np.int64)
-            rows = state.item_ids.admit(names, np.maximum(published, 0), ones)
+            # Silent since they appeared, whenever they were made: else they expired at once.
+            rows = state.item_ids.admit(names, until_ms * ones, ones)
             state.item_ids.count[rows] = 0  # to be in a catalogue is no sighting
             state.grow()
             self._describe(state, names, rows)

@@ -24,7 +24,11 @@ def remember(state: State, step: Prepared, attributes: Attributes, overlap: int)
     state.stream.update(step.items, wanted / overlap, batch.disliked / overlap, batch.anchor)
     dwelt = np.flatnonzero(batch.n_dwell > 0)
     dwelt = dwelt[np.argsort(batch.window_end[dwelt], kind="stable")]
-    state.seen.stay(step.users[dwelt], step.items[dwelt], batch.stays[dwelt])
+    users, items = step.users[dwelt], step.items[dwelt]
+    # A late row tells a dwell that none is known for, but not a newer one away.
+    told = (batch.window_end[dwelt] >= state.window) | (state.seen.stays(users, items) == 0)
+    state.seen.stay(users[told], items[told], batch.stays[dwelt][told])
+    state.window = max(state.window, int(batch.window_end.max(initial=state.window)))
     state.hot.touch(np.unique(step.items))
     state.user_stats.update(step.users, step.targets, step.present)
     state.item_stats.update(step.items, step.targets, step.present)

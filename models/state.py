@@ -115,6 +115,7 @@ class State:
         self.fresh: list[int] = []  # item rows whose v was never computed; empty between steps
         self.turn = 0  # item row from which stale v are computed anew
         self.now = _NEVER  # newest event time seen
+        self.window = _NEVER  # end of the newest window seen
         self.published_until: int | None = None  # catalogue items up to here have appeared
         self.catalogues = (0, 0)  # digests of the items and users tables that were read last
         self.retold = False  # all is described anew: the next delta holds all; False between steps
@@ -234,7 +235,8 @@ class State:
             "published_at": self.published_at,
             "vectors": self.vectors,
             "scalars": np.array(
-                [self.now, self.skipped, self.turn, until, *self.catalogues], np.int64
+                [self.now, self.skipped, self.turn, until, *self.catalogues, self.window],
+                np.int64,
             ),
             "stream/sums": self.stream.counts.sums,
             "stream/landmarks": self.stream.counts.landmarks,
@@ -290,7 +292,7 @@ class State:
         self.vectors = arrays["vectors"]
         scalars = [int(value) for value in arrays["scalars"]]
         self.now, self.skipped, self.turn, until = scalars[:4]
-        self.catalogues = (scalars[4], scalars[5])
+        self.catalogues, self.window = (scalars[4], scalars[5]), scalars[6]
         self.published_until = None if until == _NEVER else until
         stream = part("stream")
         self.stream.counts.sums, self.stream.counts.landmarks = stream["sums"], stream["landmarks"]

@@ -6,7 +6,7 @@ model, or a fixed vector from a model that exists already, or both.
 
 import re
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -38,6 +38,7 @@ MOST_TOKENS = 256
 """Categories and words of an item that are looked at."""
 
 Ints = NDArray[np.integer]
+_CHUNK = 16_384
 _WORD = re.compile(r"[^\W_]+")
 
 
@@ -139,11 +140,8 @@ def item_tokens(items: pa.Table, encoder: TextEncoder, *, buckets: int) -> tuple
         at most `MOST_TOKENS` of one, most telling first.
     """
     starts, out = np.zeros(items.num_rows + 1, np.int64), array("i")
-    texts = encoder.tokens(item_texts(items))
     rows: dict[str, int] = {}
-    for position, (categories, words) in enumerate(
-        zip(items["categories"].to_pylist(), texts, strict=True)
-    ):
+    for position, (categories, words) in enumerate(_described(items, encoder)):
         names = [f"category:{name}" for name in categories or []]
         names.extend(f"word:{word}" for word in words)
         held: dict[int, None] = {}
@@ -155,6 +153,16 @@ def item_tokens(items: pa.Table, encoder: TextEncoder, *, buckets: int) -> tuple
         out.extend(held)
         starts[position + 1] = len(out)
     return starts, np.frombuffer(out, np.int32)
+
+
+def _described(
+    items: pa.Table, encoder: TextEncoder
+) -> Iterator[tuple[list[str] | None, list[str]]]:
+    """Categories and words of each item; of a part of the catalogue at a time, for memory."""
+    for first in range(0, items.num_rows, _CHUNK):
+        part = items.slice(first, _CHUNK)
+        words = encoder.tokens(item_texts(part))
+        yield from zip(part["categories"].to_pylist(), words, strict=True)
 
 
 def length_buckets(items: pa.Table) -> NDArray[np.int8]:

@@ -25,11 +25,11 @@ from models.text import text_encoder
 
 __all__ = ["StepResult", "Trainer"]
 
-_FORMAT = 7
+_FORMAT = 8
 """Of a checkpoint; 1 had no weights by type and age, and histories by id alone; 2 kept no column
 for an item's duration, and no shares of past items; 3 had a Transformer as wide as the
 towers; 4 no likeness; 5 had attributes that did not add to u; 6 likeness along random
-directions."""
+directions; 7 neither dwells of past events nor lengths of items."""
 _CHUNK = 4_096
 _DAY_MS, _HOUR_MS = 86_400_000, 3_600_000
 _NEVER = np.iinfo(np.int64).min

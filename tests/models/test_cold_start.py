@@ -164,3 +164,15 @@ def test_how_long_a_user_stayed_is_known_of_their_past_from_the_next_micro_batch
     later = rows([*script, event(2, "u", "c", 700.0, "like")]).slice(2)
     step = trainer._preparer.prepare(trainer.state, 2, later)
     assert step.inputs["dwells"].tolist() == [[4, 0]]  # log2(1 + 7) octaves, from 1; unknown
+
+
+def test_a_late_row_tells_a_dwell_that_is_not_known_and_leaves_a_newer_one():
+    trainer = Trainer(ModelConfig(**SMALL), None, None)
+    now = [event(0, "u", "a", 4_000.0, "view", dwell_ms=255_000), event(1, "u", "b", 4_001.0)]
+    late = [event(k, "u", item, 0.0, "view", dwell_ms=1_000) for k, item in enumerate("ab", 2)]
+    trainer.step(1, rows(now))
+    trainer.step(2, rows(late))
+    items = trainer.state.item_ids.lookup(["a", "b"])
+    user = np.repeat(trainer.state.user_ids.lookup(["u"]), 2)
+    # 1 + log2(1 + 255) = 9; the late second, 1 + log2(1 + 1) = 2, of the other alone.
+    assert trainer.state.seen.stays(user, items).tolist() == [9, 2]

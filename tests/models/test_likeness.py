@@ -1,5 +1,8 @@
 """What items are like by their words, unlearned; the served inner product has it."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -79,6 +82,31 @@ def test_without_words_or_without_columns_there_is_nothing():
     assert made(lists, dim=0).shape == (4, 0)
     assert made([], dim=8).shape == (0, 8)
     assert not made([[], []], dim=8).any()
+
+
+MANY = """
+import sys
+import numpy as np
+from threadpoolctl import threadpool_limits
+from models.likeness import Likeness
+rng = np.random.default_rng(0)
+words = np.stack([rng.permutation(500)[:8] + 1 for _ in range(20_000)])
+with threadpool_limits(int(sys.argv[1])):
+    starts = np.arange(len(words) + 1) * 8
+    made = Likeness(starts, words.ravel(), buckets=512, dim=64, seed=0)
+import hashlib
+print(hashlib.sha256(made.of(np.arange(100)).tobytes()).hexdigest())
+"""
+
+
+def test_the_bytes_do_not_depend_on_the_number_of_threads():
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", MANY, threads], check=True, capture_output=True, text=True
+        ).stdout
+        for threads in ("1", "2")
+    }
+    assert len(found) == 1
 
 
 def small(**more) -> ModelConfig:

@@ -1,5 +1,6 @@
 """The trainer as the job uses it: exclusion and ranks by brute force, bytes, memory, learning."""
 
+import datetime
 import math
 import re
 
@@ -289,6 +290,20 @@ def test_items_appear_when_they_are_published():
     assert set(first.predictions["top20"][0].as_py()) == {"old"}
     second = trainer.step(2, rows([event(2, "v", "x", 7_200)]), predictions=True)
     assert set(second.predictions["top20"][0].as_py()) == {"old", "late", "x"}
+
+
+def test_silent_items_of_a_catalogue_expire_as_long_after_they_appeared():
+    day = 86_400
+    old = datetime.datetime.fromtimestamp(START / 1_000 - 400 * day, datetime.UTC)
+    listed = [{"item_id": "old", "published_at": old}, {"item_id": "undated"}]
+    config = SMALL.model_copy(update={"expiry_days": 30})
+    trainer = Trainer(config, pa.Table.from_pylist(listed, ITEMS), None)
+    first = trainer.step(1, rows([event(0, "u", "x", 0)]))
+    assert not any(first.delta["deleted"].to_pylist())
+    trainer.step(2, rows([event(1, "u", "x", 29 * day)]))
+    assert {"old", "undated"} <= set(trainer.state.item_ids.names)
+    third = trainer.step(3, rows([event(2, "u", "x", 32 * day)])).delta.to_pylist()
+    assert {row["id"] for row in third if row["deleted"]} == {"old", "undated"}
 
 
 def test_another_catalogue_is_read_anew(tmp_path):
