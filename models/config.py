@@ -62,7 +62,7 @@ class ModelConfig(Section):
     sequence: Literal["transformer", "mean", "none"] = Field(
         "transformer",
         description="what says how much each past item counts, beside its place, type and age; "
-        "mean: nothing, for a tenth to a fifth less of a micro-batch (docs/training.md)",
+        "mean: nothing, for a quarter less of a micro-batch (docs/training.md)",
     )
     history: int = Field(
         16, ge=1, le=200, description="newest past events that the tower reads; costs grow with it"
@@ -179,7 +179,7 @@ class ModelConfig(Section):
         ge=0,
         le=10,
         description="of a row that was shown and no more, or left within brief_dwell_s, as a "
-        "dislike; both together bring .5 % on four simulated streams, within chance",
+        "dislike; neither brought anything on four simulated streams",
     )
     brief_dwell_s: float = Field(
         2.0, ge=0, le=86_400, description="seconds; who leaves a view sooner has skipped it"
