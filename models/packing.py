@@ -40,11 +40,21 @@ class Contents:
         words: `[items, width]` int32 rows of the word table, 0 for none.
         texts: `[items, width]` float32 fixed text vectors.
         likeness: `[items, likeness]` float32 (see `models.likeness`).
+        counts: `[items]` rows of each so far; None where all have earned a vector of their own.
+        sightings: rows that earn it.
     """
 
     words: NDArray[np.int32]
     texts: NDArray[np.float32]
     likeness: NDArray[np.float32]
+    counts: NDArray[np.integer] | None = None
+    sightings: int = 1
+
+    def own(self, rows: NDArray[np.integer]) -> NDArray[np.float32]:
+        """`[n]`: 1 for an item that has a vector of its own, else 0."""
+        if self.counts is None:
+            return np.ones(len(rows), np.float32)
+        return (self.counts[rows] >= self.sightings).astype(np.float32)
 
     def of(self, rows: NDArray[np.integer]) -> Inputs:
         """Words (row, owner) `[2, t]`, scale `[n]`, text and likeness `[n, …]` of `n` items."""
@@ -90,6 +100,7 @@ def pack_users(users: Inputs, contents: Contents) -> Inputs:
     columns = [users["rows"][:, None], places, *(users[name] for name in PAST[1:])]
     rows, owner, scale = user_tokens(users)
     told = {f"past/{name}": value for name, value in contents.of(group.unique).items()}
+    told["past/own"] = contents.own(group.unique)
     return told | {
         "ints": np.concatenate(columns, axis=1, dtype=np.int32),
         "past": group.unique,
@@ -105,7 +116,7 @@ def pack_step(given: Inputs) -> Inputs:
     Returns:
         ints `[i]` and sizes `[len(INTS)]` int32 (see `INTS`); row_floats `[b, …]`,
         features `[n, features]`, item_text `[n, width]`, past_text `[p, width]`,
-        item_likeness `[n, likeness]`, past_likeness `[p, likeness]`,
+        item_likeness `[n, likeness]`, past_likeness `[p, likeness]`, past_own `[p]`,
         word_scale `[n + p]` (of the step's items, then of its distinct past ones),
         token_scale `[2·b]`, correction `[k]`, base `[heads]` float32; masked `[b, k]` bool.
     """
@@ -139,6 +150,7 @@ def pack_step(given: Inputs) -> Inputs:
         "past_text": past["text"],
         "item_likeness": items["likeness"],
         "past_likeness": past["likeness"],
+        "past_own": given["contents"].own(history.unique),
         "token_scale": token_scale,
         "correction": given["correction"],
         "masked": given["masked"],

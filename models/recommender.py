@@ -171,7 +171,9 @@ class Recommender(tfrs.Model):
             bags[name] = bag(rows, given[f"{name}/place"], given[f"{name}/of"], scale)
         attributes, context = tf.split(bags["attribute"], 2)
         own = given["features"].shape[0]
-        past = self._past(given["history/unique"], bags["word"][own:], given["past_text"])
+        content = bags["word"][own:]
+        rows, earned = given["history/unique"], given["past_own"]
+        past = self._past(rows, earned, content, given["past_text"])
         return {
             "user": self.tables["user"](given["rows"]),
             "past": _placed(past, given["past"]),
@@ -200,18 +202,18 @@ class Recommender(tfrs.Model):
         return {
             "user": summed("user", leaf["user"]),
             "item": summed("item", leaf["item"]),
-            "history": past,
+            "history": past * given["past_own"][:, None],
             "word": summed("word", contents * given["word_scale"][:, None]),
             "attribute": summed("attribute", both * given["token_scale"][:, None]),
         }
 
-    def _past(self, rows: Tensor, content: Tensor, text: Tensor) -> Tensor:
-        """`[p, dim]`: the vectors of `p` past items, by id and content.
+    def _past(self, rows: Tensor, own: Tensor, content: Tensor, text: Tensor) -> Tensor:
+        """`[p, dim]`: the vectors of `p` past items, by id (where `own` is 1) and content.
 
         The words are those of the items themselves: one like what a user had is near them
         from its first event on.
         """
-        return self._told(self.tables["history"](rows) + content, text)
+        return self._told(self.tables["history"](rows) * own[:, None] + content, text)
 
     def user_vectors(self, inputs: Inputs) -> Tensor:
         """`[b, vector_dim]` float32: `[u, 1, w, q]`, from `models.packing.pack_users`' inputs."""
@@ -220,7 +222,7 @@ class Recommender(tfrs.Model):
         tokens = self._bag("attribute", inputs["tokens"], inputs["scale"])
         attributes, context = tf.split(tokens, 2)
         content = self._bag("word", inputs["past/words"], inputs["past/scale"])
-        known = self._past(inputs["past"], content, inputs["past/text"])
+        known = self._past(inputs["past"], inputs["past/own"], content, inputs["past/text"])
         return self._tower(
             {
                 "user": self.tables["user"](rows[:, 0]),

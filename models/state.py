@@ -136,9 +136,12 @@ class State:
         1.4 % of NDCG@20 on kuairand_likes.
         """
         if self._config.history_content:
-            return Contents(self.words[:, 1:], self.texts, self.likeness)
-        nothing = np.broadcast_to(np.float32(0.0), self.texts.shape)
-        return Contents(self.words[:, :0], nothing, self.likeness)
+            words, texts = self.words[:, 1:], self.texts
+        else:
+            words = self.words[:, :0]
+            texts = np.broadcast_to(np.float32(0.0), self.texts.shape)
+        sightings = self._config.item_sightings
+        return Contents(words, texts, self.likeness, self.item_ids.count, sightings)
 
     def item_head_stats(self, rows: NDArray[np.integer]) -> NDArray[np.float64]:
         """Running statistics `[n, 2·heads]` of item rows that the heads read.

@@ -176,3 +176,14 @@ def test_a_late_row_tells_a_dwell_that_is_not_known_and_leaves_a_newer_one():
     user = np.repeat(trainer.state.user_ids.lookup(["u"]), 2)
     # 1 + log2(1 + 255) = 9; the late second, 1 + log2(1 + 1) = 2, of the other alone.
     assert trainer.state.seen.stays(user, items).tolist() == [9, 2]
+
+
+@pytest.mark.parametrize(("sightings", "moved"), [(1, True), (100, False)])
+def test_a_past_item_has_a_vector_of_its_own_once_it_was_seen_often_enough(sightings, moved):
+    trainer = Trainer(ModelConfig(**SMALL | {"item_sightings": sightings}), None, None)
+    for turn in range(4):  # all items are zeros at first, of which a user learns nothing
+        at = 10 * turn
+        told = [event(at + k, f"u{turn}", i, 70.0 * (at + k)) for k, i in enumerate("abcde")]
+        trainer.step(1 + turn, rows(told))
+    state, history = trainer.state, trainer.model.tables["history"].weights.numpy()
+    assert history[state.item_ids.lookup(["a", "b", "c"])].any() == moved
