@@ -91,6 +91,7 @@ def test_gradients_go_back_to_every_row_that_was_summed():
         "attribute": grouped(token, of),
     }
     given = {"word_scale": tf.constant(scale), "token_scale": tf.constant(token_scale)}
+    given["past_own"] = tf.constant([1.0, 0.0])  # item 2 was not seen often enough
     for name, group in groups.items():
         for part in ("unique", "owner", "segment"):
             given[f"{name}/{part}"] = tf.constant(getattr(group, part))
@@ -103,9 +104,8 @@ def test_gradients_go_back_to_every_row_that_was_summed():
         content = tf.math.unsorted_segment_sum(
             tf.gather(tables["word"], words) * scale[owner][:, None], owner, 9
         )
-        past = tf.gather(tables["history"], [0, 1, 2]) + tf.concat(
-            [np.zeros((1, 4)), content[7:]], 0
-        )
+        own = tf.gather(tables["history"], [0, 1, 2]) * [[1.0], [1.0], [0.0]]
+        past = own + tf.concat([np.zeros((1, 4)), content[7:]], 0)
         facts = tf.math.unsorted_segment_sum(
             tf.gather(tables["attribute"], token) * token_scale[of][:, None], of, 6
         )
