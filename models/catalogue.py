@@ -68,35 +68,24 @@ class Catalogue:
 
     def facts(self, names: list[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Words `[n, words]` (0: none) and publication, epoch ms (int64 minimum: unknown)."""
-        rows = self._rows(names)
-        found = rows >= 0
-        words = np.zeros((len(names), self.words.shape[1]), np.int32)
-        published = np.full(len(names), _FIRST, np.int64)
-        words[found], published[found] = self.words[rows[found]], self.published[rows[found]]
-        return words, published
+        rows = _rows(self.row, names)
+        return _taken(self.words, rows), _taken(self.published, rows, _FIRST)
 
     def lengths(self, names: list[str]) -> NDArray[np.int8]:
         """Half octaves of the durations, `[n]` (`models.text.length_buckets`); 0: unknown."""
-        rows = self._rows(names)
-        out = np.zeros(len(names), np.int8)
-        out[rows >= 0] = self._lengths[rows[rows >= 0]]
-        return out
+        return _taken(self._lengths, _rows(self.row, names))
 
     def likeness(self, names: list[str]) -> NDArray[np.float32]:
         """What the items are like, `[n, likeness]`; zeros where nothing is known."""
-        rows = self._rows(names)
+        rows = _rows(self.row, names)
         out = np.zeros((len(names), self._width), np.float32)
         out[rows >= 0] = self._likeness.of(rows[rows >= 0])
         return out
 
     def vectors(self, names: list[str]) -> NDArray[np.float32]:
         """Fixed vectors of the items' texts, `[n, width]`; computed now, so ask once."""
-        rows = self._rows(names).tolist()
+        rows = _rows(self.row, names).tolist()
         return self._encoder.vectors([self._texts[row] if row >= 0 else "" for row in rows])
-
-    def _rows(self, names: list[str]) -> NDArray[np.int64]:
-        """Rows of the catalogue; -1 for an id that it lacks."""
-        return np.fromiter((self.row.get(name, -1) for name in names), np.int64, len(names))
 
 
 class Attributes:
@@ -121,17 +110,23 @@ class Attributes:
 
     def of(self, names: list[str]) -> NDArray[np.int32]:
         """Rows of the attribute table, `[n, attributes]`, 0-padded."""
-        return self._take(self.tokens, names)
+        return _taken(self.tokens, _rows(self.row, names))
 
     def codes(self, names: list[str]) -> NDArray[np.int32]:
         """Codes into `self.names` plus 1, `[n, most attributes]`, 0-padded."""
-        return self._take(self._codes, names)
+        return _taken(self._codes, _rows(self.row, names))
 
-    def _take(self, matrix: NDArray[np.int32], names: list[str]) -> NDArray[np.int32]:
-        rows = np.fromiter((self.row.get(name, -1) for name in names), np.int64, len(names))
-        out = np.zeros((len(names), matrix.shape[1]), np.int32)
-        out[rows >= 0] = matrix[rows[rows >= 0]]
-        return out
+
+def _rows(row: dict[str, int], names: list[str]) -> NDArray[np.int64]:
+    """Rows of a table by id; -1 for an id that it lacks."""
+    return np.fromiter((row.get(name, -1) for name in names), np.int64, len(names))
+
+
+def _taken(values: NDArray[Any], rows: NDArray[np.int64], lacking: int = 0) -> NDArray[Any]:
+    """`values[rows]`, and `lacking` for row -1."""
+    out = np.full((len(rows), *values.shape[1:]), lacking, values.dtype)
+    out[rows >= 0] = values[rows[rows >= 0]]
+    return out
 
 
 def ragged_to_padded(

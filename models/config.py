@@ -61,8 +61,8 @@ class ModelConfig(Section):
     # The user tower.
     sequence: Literal["transformer", "mean", "none"] = Field(
         "transformer",
-        description="what says how much each past item counts, beside its place, type and age; "
-        "mean: nothing, for a quarter less of a micro-batch (docs/training.md)",
+        description="what says how much each past item counts, beside its place, type, age and "
+        "dwell; mean: nothing, for a quarter less of a micro-batch (docs/training.md)",
     )
     history: int = Field(
         16, ge=1, le=200, description="newest past events that the tower reads; costs grow with it"

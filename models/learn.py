@@ -86,6 +86,7 @@ def _inputs(
     """Inputs of one step on `rows` (ascending), padded to `size`."""
     own = _pad(step.items[rows].astype(np.int32), size)
     items = np.concatenate([own, negatives.rows])
+    described = item_inputs(state, config, items)
     row, item = _excluded(step, rows)
     centre = np.where(np.arange(len(HEADS)) < BINARY_HEADS, 0.0, state.user_stats.shift())
     targets = (step.targets[rows] - centre) / state.user_stats.spread()
@@ -94,7 +95,7 @@ def _inputs(
     present = step.present[rows] & held[:, None]
     return {
         "users": {name: _pad(value[rows], size) for name, value in step.inputs.items()},
-        "items": item_inputs(state, config, items),
+        "items": described | {"likeness": described["likeness"] * state.freshness(items)},
         "contents": state.contents(),
         "features": state.stream.features(step.now, items),
         "correction": negatives.correction,

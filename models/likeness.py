@@ -49,7 +49,7 @@ class Likeness:
             return
         items_with = np.bincount(words, minlength=buckets)
         # A word of one item alone is like no other, however rare; row 0 is none.
-        rarity = np.where(items_with > 1, np.log(max(items, 1) / np.maximum(items_with, 1)), 0.0)
+        rarity = np.where(items_with > 1, np.log(items / np.maximum(items_with, 1)), 0.0)
         rarity[0] = 0.0
         rng = np.random.Generator(np.random.Philox(key=[seed, _DRAW]))
         sample = np.sort(rng.permutation(items)[:_SAMPLE])
@@ -81,8 +81,6 @@ def _directions(rows: scipy.sparse.csr_array, dim: int, rng: np.random.Generator
     """
     out = np.zeros((rows.shape[1], dim), np.float32)
     size = min(dim + _SPARE, *rows.shape)
-    if not dim or not size:
-        return out
     held = np.linalg.qr(rows @ (rows.T @ rng.standard_normal((rows.shape[0], size))))[0]
     for _ in range(_ROUNDS - 1):
         held = np.linalg.qr(rows @ (rows.T @ held))[0]

@@ -266,9 +266,8 @@ def item_inputs(state: State, config: ModelConfig, rows: Ints) -> Inputs:
     Table rows `[n]`, and what `models.packing.Contents.of` says of them.
     """
     enough = state.item_ids.count[rows] >= config.item_sightings
-    known = Contents(state.words, state.texts, state.likeness).of(rows)
-    known["likeness"] = known["likeness"] * state.freshness(rows)
-    return {"rows": np.where(enough, rows, 0).astype(np.int32), **known}
+    known = Contents(state.words, state.texts, state.likeness)
+    return {"rows": np.where(enough, rows, 0).astype(np.int32), **known.of(rows)}
 
 
 def _excluded(

@@ -168,10 +168,9 @@ def _described(
 def length_buckets(items: pa.Table) -> NDArray[np.int8]:
     """`[items]` half octaves of the durations, from 1; 0 where none is known."""
     ms = items["duration_ms"].cast(pa.float64()).to_numpy()
-    ms = np.where(ms > 0, ms, 0.0)  # what is not known is nan
-    return np.where(
-        ms > 0, np.clip(np.rint(2 * np.log2(np.maximum(ms, 1))), 1, LENGTHS - 1), 0
-    ).astype(np.int8)
+    known = ms > 0  # what is not known is nan
+    halves = np.rint(2 * np.log2(np.where(known, ms, 1.0)))
+    return np.where(known, np.clip(halves, 1, LENGTHS - 1), 0).astype(np.int8)
 
 
 def duration_tokens(items: pa.Table, *, buckets: int) -> NDArray[np.int32]:
