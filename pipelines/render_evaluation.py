@@ -40,6 +40,7 @@ def evaluation_tables(told: Mapping[str, Any]) -> RenderableType:
     parts.append(_blocks(told))
     parts += [_lists(told)] if told.get("lists") else []
     parts += [_head(name, told) for name in _heads(told)]
+    parts += [_by_slice(told)] if told.get("heads", {}).get("live") else []
     note = _NOTE + (_REPLAYED if "baselines" in told else _RECORDED)
     return Group(*(piece for part in parts for piece in (part, Text(""))), Text(note, style="dim"))
 
@@ -113,12 +114,17 @@ def _blocks(told: Mapping[str, Any]) -> Table:
 
 
 def _lists(told: Mapping[str, Any]) -> Table:
+    """A line a model."""
     figures = list(dict.fromkeys(f for found in told["lists"].values() for f in found))
-    table = _table("lists", *told["lists"])
-    for figure in figures:
-        cells = [_number(found.get(figure)) for found in told["lists"].values()]
-        table.add_row(figure.replace("_", " "), *cells)
+    size = next(iter(figures), "").partition("@")[2]
+    table = _table(f"lists of {size}", *(figure.partition("@")[0] for figure in figures))
+    for name, found in told["lists"].items():
+        table.add_row(name, *(_counted(found.get(figure)) for figure in figures))
     return table
+
+
+def _counted(found: Any) -> str:
+    return str(found) if isinstance(found, int) else _mean(found, digits=3)
 
 
 def _heads(told: Mapping[str, Any]) -> list[str]:
@@ -141,17 +147,33 @@ def _head(name: str, told: Mapping[str, Any]) -> Table:
     return table
 
 
+def _by_slice(told: Mapping[str, Any]) -> Table:
+    """The live model's heads by slice: of each the figure that says most; rest in the JSON."""
+    heads = {name: found for name, found in told["heads"]["live"].items() if found.get("slices")}
+    main = {name: "auc" if "auc" in found["model"] else "rmse" for name, found in heads.items()}
+    table = _table("live's heads by slice", *(f"{n} {_HEAD_FIGURES[main[n]]}" for n in heads))
+    for slice_name in dict.fromkeys(s for found in heads.values() for s in found["slices"]):
+        cells = [
+            _number(found["slices"].get(slice_name, {}).get(main[name], {}).get("value"))
+            for name, found in heads.items()
+        ]
+        table.add_row(slice_name.replace("_", " "), *cells)
+    return table
+
+
 def _bounds(found: Mapping[str, Any]) -> str:
     if _missing(found.get("low")):
         return ""
-    return f"{found['low']:.3f}–{found['high']:.3f}"
+    # Without the zero before the point: five pairs of them fit into 80 columns.
+    return "–".join(f"{found[end]:.3f}".removeprefix("0") for end in ("low", "high"))
 
 
-def _mean(found: Mapping[str, Any] | None) -> str:
+def _mean(found: Mapping[str, Any] | None, digits: int = 4) -> str:
     if not found or found.get("value") is None:
         return "–"
     se = found.get("se")
-    return f"{found['value']:.4f}" + (f" ± {se:.4f}" if se is not None else "")
+    told = f"{found['value']:.{digits}f}"
+    return told + (f" ± {se:.{digits}f}" if se is not None else "")
 
 
 def _bounded(found: Mapping[str, Any] | None, digits: int) -> str:
@@ -164,9 +186,7 @@ def _bounded(found: Mapping[str, Any] | None, digits: int) -> str:
 
 
 def _number(value: float | None) -> str:
-    if _missing(value):
-        return "–"
-    return str(value) if isinstance(value, int) else f"{value:.4f}"
+    return "–" if _missing(value) else f"{value:.4f}"
 
 
 def _missing(value: float | None) -> bool:

@@ -1,16 +1,17 @@
-"""Intervals of ratios of sums, by a bootstrap over blocks of time.
+"""Intervals of ratios of sums, and of any figure of rows, by a bootstrap over blocks of time.
 
 Neighbouring micro-batches resemble each other, so whole blocks of them are drawn with
 replacement (Künsch, Annals of Statistics 1989; blocks do not overlap here). What is
 compared is drawn together: numerator and denominator of the same blocks.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["BLOCK", "DRAWS", "Interval", "block_starts", "draw", "interval"]
+__all__ = ["BLOCK", "DRAWS", "Interval", "block_starts", "draw", "interval", "weighted_interval"]
 
 BLOCK = 50
 """Consecutive micro-batches that are drawn together."""
@@ -18,6 +19,7 @@ BLOCK = 50
 DRAWS = 500
 """Resamples behind an interval."""
 
+_ROW_DRAWS = DRAWS // 5  # of a figure that goes through all rows each time
 _FEWEST = 10  # blocks: with fewer micro-batches the blocks are shorter
 
 Floats = NDArray[np.float64]
@@ -84,3 +86,44 @@ def interval(
     ratios = top[bottom != 0] / bottom[bottom != 0]
     low, high = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2])
     return Interval(value, float(ratios.std()), float(low), float(high))
+
+
+def weighted_interval(
+    cell: ArrayLike,
+    figure: Callable[[Floats], float],
+    *,
+    block: int = BLOCK,
+    centred: bool = False,
+    level: float = 0.95,
+) -> Interval:
+    """A figure of rows that is no ratio of sums: rows count as often as their block was drawn.
+
+    Args:
+        cell: `[rows]` of each row, in any order.
+        figure: of the rows, by their weights `[rows]`.
+        block: cells that are drawn together, where there are enough of them.
+        centred: shift the resamples' mean to the figure; for one that chance alone moves up,
+            as it does a sum of absolute values.
+        level: share of the resamples that lies within the bounds.
+
+    Returns:
+        nan bounds with one block, or where no resample has a figure.
+    """
+    cells, place = np.unique(np.asarray(cell), return_inverse=True)
+    value = float(figure(np.ones(len(place))))
+    starts = block_starts(len(cells), block)
+    if len(starts) < 2:
+        return Interval(value, *[float("nan")] * 3)
+    of = np.searchsorted(starts, place, side="right") - 1
+    every = np.array(
+        [
+            figure(np.bincount(chosen, minlength=len(starts))[of].astype(float))
+            for chosen in draw(len(starts), _ROW_DRAWS)
+        ]
+    )
+    found = every[np.isfinite(every)]
+    if not len(found):
+        return Interval(value, *[float("nan")] * 3)
+    found += value - found.mean() if centred else 0.0
+    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(value, float(found.std()), float(low), float(high))

@@ -28,6 +28,7 @@ from models import metrics
 __all__ = [
     "REQUEST_FIGURES",
     "ROW_FIGURES",
+    "calibration_bins",
     "calibration_error",
     "logloss",
     "novelty",
@@ -36,6 +37,8 @@ __all__ = [
     "spearman",
     "spread",
     "weighted_auc",
+    "weighted_calibration",
+    "weighted_spearman",
 ]
 
 ROW_FIGURES = ("recall", "ndcg", "mrr")
@@ -123,22 +126,43 @@ def logloss(labels: ArrayLike, chances: ArrayLike) -> Floats:
     return -(y * np.log(p) + (1 - y) * np.log(1 - p))
 
 
-def calibration_error(labels: ArrayLike, chances: ArrayLike, bins: int = BINS) -> float:
-    """Expected calibration error: |mean chance − share that happened|, over bins of equal size.
+def calibration_bins(chances: ArrayLike, bins: int = BINS) -> Ints:
+    """`[n]`: bins with as equal a number of rows as ties allow, by chance."""
+    p = np.asarray(chances, float)
+    edges = np.unique(np.quantile(p, np.linspace(0, 1, bins + 1)[1:-1]))
+    return np.searchsorted(edges, p, side="left")
 
-    Weighted by rows; bins hold as equal a number of rows as ties allow (Nguyen and
-    O'Connor, EMNLP 2015). nan without rows.
+
+def weighted_calibration(
+    labels: ArrayLike, chances: ArrayLike, which: Ints, weights: ArrayLike
+) -> float:
+    """Expected calibration error: |mean chance − share that happened|, over bins.
+
+    Bins weigh as much as their rows (Nguyen and O'Connor, EMNLP 2015).
+
+    Args:
+        labels: `[n]` 0 or 1.
+        chances: `[n]`.
+        which: `[n]` bin of each row, as `calibration_bins` gives them.
+        weights: `[n]`: a row counts so many times; nan where they sum to 0.
+    """
+    w = np.asarray(weights, float)
+    if not w.sum():
+        return float("nan")
+    gap = np.bincount(which, w * (np.asarray(chances, float) - np.asarray(labels, float)))
+    return float(np.abs(gap).sum() / w.sum())
+
+
+def calibration_error(labels: ArrayLike, chances: ArrayLike, bins: int = BINS) -> float:
+    """`weighted_calibration` of rows that count once each; nan without rows.
 
     >>> round(calibration_error([0, 1, 1, 1], [0.5, 0.5, 1.0, 1.0], bins=2), 6)
     0.0
     """
-    y, p = np.asarray(labels, float), np.asarray(chances, float)
-    if not len(y):
+    p = np.asarray(chances, float)
+    if not len(p):
         return float("nan")
-    edges = np.unique(np.quantile(p, np.linspace(0, 1, bins + 1)[1:-1]))
-    which = np.searchsorted(edges, p, side="left")
-    gap = np.bincount(which, p - y)
-    return float(np.abs(gap).sum() / len(y))
+    return weighted_calibration(labels, p, calibration_bins(p, bins), np.ones(len(p)))
 
 
 def spearman(x: ArrayLike, y: ArrayLike) -> float:
@@ -147,15 +171,31 @@ def spearman(x: ArrayLike, y: ArrayLike) -> float:
     >>> round(spearman([1, 2, 3, 4], [10, 20, 40, 30]), 6)
     0.8
     """
-    ranks = [_ranks(np.asarray(values)) for values in (x, y)]
-    if not len(ranks[0]) or any(np.ptp(rank) == 0 for rank in ranks):
+    first, second = (np.unique(np.asarray(v), return_inverse=True)[1] for v in (x, y))
+    return weighted_spearman(first, second, np.ones(len(first)))
+
+
+def weighted_spearman(x: Ints, y: Ints, weights: ArrayLike) -> float:
+    """Rank correlation of rows that count `weights` times; nan where either does not vary.
+
+    Args:
+        x: `[n]` rank of each distinct value, from 0, ascending (`np.unique`'s inverse).
+        y: `[n]` likewise.
+        weights: `[n]`.
+    """
+    w = np.asarray(weights, float)
+    if not w.sum():
         return float("nan")
-    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+    first, second = (_centred_ranks(group, w) for group in (x, y))
+    spreads = (w * first**2).sum() * (w * second**2).sum()
+    return float((w * first * second).sum() / np.sqrt(spreads)) if spreads else float("nan")
 
 
-def _ranks(values: NDArray[np.generic]) -> Floats:
-    _, inverse, size = np.unique(values, return_inverse=True, return_counts=True)
-    return np.asarray((np.cumsum(size) - (size - 1) / 2.0)[inverse], float)
+def _centred_ranks(group: Ints, weights: Floats) -> Floats:
+    """Mean rank of each row's group, less the mean of all."""
+    size = np.bincount(group, weights)
+    ranks = (np.cumsum(size) - (size - 1) / 2.0)[group]
+    return np.asarray(ranks - (weights * ranks).sum() / weights.sum(), float)
 
 
 def weighted_auc(labels: ArrayLike, group: Ints, weights: ArrayLike) -> float:

@@ -2,19 +2,28 @@
 
 AUC, accuracy (at a chance of one half), logloss, calibration error and RMSE (the root of
 the Brier score) of click, like and purchase; RMSE, mean absolute error and rank
-correlation of dwell, in ln(1 + seconds), and of rating, in the log's own units.
+correlation of dwell, in ln(1 + seconds), and of rating, in the log's own units. By slice,
+too (`models.evaluation.slices`), but for the means.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.evaluation.bootstrap import DRAWS, block_starts, draw, interval
-from models.evaluation.figures import calibration_error, logloss, spearman, weighted_auc
+from models.evaluation.bootstrap import Interval, interval, weighted_interval
+from models.evaluation.figures import (
+    calibration_bins,
+    logloss,
+    spearman,
+    weighted_auc,
+    weighted_calibration,
+    weighted_spearman,
+)
 from models.evaluation.means import MEANS
+from models.evaluation.slices import SLICES
 from models.serving import BINARY_HEADS, HEADS
 
 __all__ = ["HeadTally"]
@@ -25,13 +34,13 @@ LIMIT = 1_000_000
 FEWEST = 20
 """Rows below which a head is not reported."""
 
-_AUC_DRAWS = DRAWS // 5
+_SLICES = 3 + len(MEANS)  # column of a row's slices, a bit each
 Floats = NDArray[np.float64]
 
 
 @dataclass
 class _Kept:
-    """Rows of one head: cell, target, prediction, the means' predictions."""
+    """Rows of one head: cell, target, prediction, the means' predictions, slices."""
 
     parts: list[NDArray[np.float64]]
     rows: int = 0
@@ -47,7 +56,7 @@ class HeadTally:
     """Targets and predictions of every head on a stretch of the log."""
 
     def __init__(self) -> None:
-        self._kept = [_Kept([np.zeros((0, 3 + len(MEANS)))]) for _ in HEADS]
+        self._kept = [_Kept([np.zeros((0, 1 + _SLICES))]) for _ in HEADS]
 
     def add(
         self,
@@ -55,6 +64,7 @@ class HeadTally:
         targets: tuple[Floats, NDArray[np.bool_]],
         predicted: Floats,
         means: Floats,
+        slices: NDArray[np.bool_],
     ) -> None:
         """Count a micro-batch's rows.
 
@@ -63,8 +73,10 @@ class HeadTally:
             targets: `[rows, heads]` and where they are known, as `head_targets` gives them.
             predicted: `[rows, heads]` as `score_heads` gives it (dwell in seconds).
             means: `[rows, heads, 4]` as `RunningMeans.before` gives it.
+            slices: `[slices, rows]` as `Activity.before` gives it.
         """
         wanted, present = targets
+        bits = 2.0 ** np.arange(len(SLICES)) @ slices
         for head, name in enumerate(HEADS):
             held = present[:, head]
             if not held.any():
@@ -72,11 +84,11 @@ class HeadTally:
             value = predicted[held, head]
             value = np.log1p(np.maximum(value, 0.0)) if name == "dwell" else value
             where = np.full(int(held.sum()), float(cell))
-            columns = [where, wanted[held, head], value, *means[held, head].T]
+            columns = [where, wanted[held, head], value, *means[held, head].T, bits[held]]
             self._kept[head].add(np.column_stack(columns))
 
     def report(self, block: int) -> dict[str, Any]:
-        """By head: rows, figures of the model with intervals, and of the means.
+        """By head: rows, figures of the model with intervals, of the means, and by slice.
 
         Args:
             block: cells that are drawn together.
@@ -84,12 +96,28 @@ class HeadTally:
         out = {}
         for head, name in enumerate(HEADS):
             rows = np.concatenate(self._kept[head].parts)
-            if len(rows) < FEWEST:
-                continue
-            told = _binary(rows, block) if head < BINARY_HEADS else _real(rows, block)
+            told = _told(rows, head, block)
             if told:
-                out[name] = {"rows": len(rows), **told}
+                out[name] = told | {"slices": _by_slice(rows, head, block)}
         return out
+
+
+def _told(rows: Floats, head: int, block: int) -> dict[str, Any]:
+    """A head's figures on some rows; nothing where these are too few, or of one class."""
+    if len(rows) < FEWEST:
+        return {}
+    told = _binary(rows, block) if head < BINARY_HEADS else _real(rows, block)
+    return {"rows": len(rows), **told} if told else {}
+
+
+def _by_slice(rows: Floats, head: int, block: int) -> dict[str, Any]:
+    """The model's figures by slice, where there are enough rows."""
+    bits, out = rows[:, _SLICES].astype(np.int64), {}
+    for place, name in enumerate(SLICES[1:], start=1):
+        told = _told(rows[bits >> place & 1 == 1], head, block)
+        if told:
+            out[name] = {"rows": told["rows"], **told["model"]}
+    return out
 
 
 def _binary(rows: Floats, block: int) -> dict[str, Any]:
@@ -98,11 +126,11 @@ def _binary(rows: Floats, block: int) -> dict[str, Any]:
     if y.min() == y.max():
         return {}
     model = {
-        "auc": _auc(cell, y, p, block),
-        "accuracy": _mean(cell, (p >= 0.5) == (y > 0.5), block),
-        "logloss": _mean(cell, logloss(y, p), block),
-        "calibration_error": {"value": calibration_error(y, p)},
-        "rmse": _mean(cell, (y - p) ** 2, block, np.sqrt),
+        "auc": _auc(cell, y, p, block).to_json(),
+        "accuracy": _mean(cell, (p >= 0.5) == (y > 0.5), block).to_json(),
+        "logloss": _mean(cell, logloss(y, p), block).to_json(),
+        "calibration_error": _calibration(cell, y, p, block).to_json(),
+        "rmse": _root(_mean(cell, (y - p) ** 2, block)).to_json(),
     }
     means = {
         name: {
@@ -120,9 +148,9 @@ def _real(rows: Floats, block: int) -> dict[str, Any]:
     """A head that predicts a value."""
     cell, y, p = rows[:, :3].T
     model = {
-        "rmse": _mean(cell, (y - p) ** 2, block, np.sqrt),
-        "mae": _mean(cell, np.abs(y - p), block),
-        "rank_correlation": {"value": spearman(y, p)},
+        "rmse": _root(_mean(cell, (y - p) ** 2, block)).to_json(),
+        "mae": _mean(cell, np.abs(y - p), block).to_json(),
+        "rank_correlation": _rank_correlation(cell, y, p, block).to_json(),
     }
     means = {
         name: {
@@ -135,17 +163,16 @@ def _real(rows: Floats, block: int) -> dict[str, Any]:
     return {"mean": float(y.mean()), "model": model, "baselines": means}
 
 
-def _mean(
-    cell: Floats, values: NDArray[Any], block: int, then: Callable[[float], Any] = float
-) -> dict[str, Any]:
-    """Mean of a value over rows, by cell; `then` is applied to the mean and its bounds."""
+def _mean(cell: Floats, values: NDArray[Any], block: int) -> Interval:
+    """Mean of a value over rows, by cell."""
     _, place = np.unique(cell, return_inverse=True)
-    found = interval(np.bincount(place, values), np.bincount(place), block=block)
-    return {
-        "value": float(then(found.value)),
-        "low": float(then(found.low)),
-        "high": float(then(found.high)),
-    }
+    return interval(np.bincount(place, values), np.bincount(place), block=block)
+
+
+def _root(found: Interval) -> Interval:
+    """Its square root; the standard error by the delta method."""
+    value, low, high = (math.sqrt(x) for x in (found.value, found.low, found.high))
+    return Interval(value, found.se / (2 * value) if value else math.nan, low, high)
 
 
 def _plain_auc(y: Floats, scores: Floats) -> float:
@@ -153,18 +180,25 @@ def _plain_auc(y: Floats, scores: Floats) -> float:
     return weighted_auc(y, group, np.ones(len(y)))
 
 
-def _auc(cell: Floats, y: Floats, p: Floats, block: int) -> dict[str, Any]:
-    """AUC; resampled by letting a row count as often as its block was drawn."""
+def _auc(cell: Floats, y: Floats, p: Floats, block: int) -> Interval:
     _, group = np.unique(p, return_inverse=True)
-    found: dict[str, Any] = {"value": weighted_auc(y, group, np.ones(len(y)))}
-    cells, place = np.unique(cell, return_inverse=True)
-    starts = block_starts(len(cells), block)
-    if len(starts) < 2:
-        return found
-    of = np.searchsorted(starts, place, side="right") - 1
-    drawn = [
-        weighted_auc(y, group, np.bincount(chosen, minlength=len(starts))[of])
-        for chosen in draw(len(starts), _AUC_DRAWS)
-    ]
-    low, high = np.nanquantile(drawn, [0.025, 0.975])
-    return {**found, "low": float(low), "high": float(high)}
+    return weighted_interval(cell, lambda weights: weighted_auc(y, group, weights), block=block)
+
+
+def _calibration(cell: Floats, y: Floats, p: Floats, block: int) -> Interval:
+    """Bins are those of all rows. Chance adds to the error, so its resamples are centred."""
+    which = calibration_bins(p)
+    found = weighted_interval(
+        cell,
+        lambda weights: weighted_calibration(y, p, which, weights),
+        block=block,
+        centred=True,
+    )
+    return replace(found, low=max(found.low, 0.0))
+
+
+def _rank_correlation(cell: Floats, y: Floats, p: Floats, block: int) -> Interval:
+    of_y, of_p = (np.unique(values, return_inverse=True)[1] for values in (y, p))
+    return weighted_interval(
+        cell, lambda weights: weighted_spearman(of_y, of_p, weights), block=block
+    )

@@ -9,6 +9,8 @@ category_diversity@k
     not reported where the catalogue has none for most items
 novelty@k
     mean bits of surprise of what is listed (`figures.novelty`)
+
+Means over lists have intervals; coverage, which grows with the lists that are counted, has none.
 """
 
 from typing import Any
@@ -17,7 +19,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from models.evaluation.bootstrap import interval
 from models.evaluation.figures import novelty, spread
+from models.evaluation.tally import Cells
 
 __all__ = ["Categories", "ListTally"]
 
@@ -60,17 +64,21 @@ class ListTally:
 
     Args:
         categories: of the catalogue.
+        cells: of the log.
     """
 
-    def __init__(self, categories: Categories) -> None:
-        self._categories = categories
+    def __init__(self, categories: Categories, cells: Cells) -> None:
+        self._categories, self._cells = categories, cells
         self._shown: set[str] = set()
         self._candidates = 0
-        self._sums = dict.fromkeys(("diversity", "category_diversity", "novelty"), 0.0)
-        self._lists = dict.fromkeys(self._sums, 0)
+        self._sums = {
+            name: np.zeros((2, len(cells)))  # sums over lists, and their number
+            for name in ("diversity", "category_diversity", "novelty")
+        }
 
     def add(
         self,
+        cell: int,
         lists: list[Ints],
         names: list[str | None],
         vectors: NDArray[np.floating],
@@ -79,6 +87,7 @@ class ListTally:
         """Count the lists of a micro-batch.
 
         Args:
+            cell: where.
             lists: item rows, best first, one array a question.
             names: id of each item row.
             vectors: `[item rows, dim]`.
@@ -94,18 +103,21 @@ class ListTally:
             place = place.reshape(rows.shape)
             earlier = np.array([by_item.get(name or "", 0) for name in held], np.int64)
             surprise = novelty(earlier, total, known)
-            self._count("novelty", surprise[place].mean(axis=1) if size else np.zeros(0))
+            self._count(cell, "novelty", surprise[place].mean(axis=1) if size else np.zeros(0))
             if size > 1:
-                self._count("diversity", spread(vectors[distinct][place].astype(float)))
+                self._count(cell, "diversity", spread(vectors[distinct][place].astype(float)))
             if size > 1 and self._categories.width:
-                self._count("category_diversity", spread(self._categories.of(held)[place]))
+                self._count(cell, "category_diversity", spread(self._categories.of(held)[place]))
 
-    def _count(self, name: str, values: NDArray[np.floating]) -> None:
-        self._sums[name] += float(values.sum())
-        self._lists[name] += len(values)
+    def _count(self, cell: int, name: str, values: NDArray[np.floating]) -> None:
+        self._sums[name][:, cell] += values.sum(), len(values)
 
     def report(self) -> dict[str, Any]:
-        """Means over lists, and coverage."""
-        means = {name: round(self._sums[name] / n, 6) for name, n in self._lists.items() if n}
+        """Means over lists with their intervals, and coverage."""
+        means = {
+            name: interval(*sums, block=self._cells.block).to_json()
+            for name, sums in self._sums.items()
+            if sums[1].any()
+        }
         share = len(self._shown) / self._candidates if self._candidates else None
-        return {"coverage": share, "listed": len(self._shown), **means}
+        return {"coverage": {"value": share}, "listed": len(self._shown), **means}

@@ -223,7 +223,7 @@ class _Run:
         trainer.listed, trainer.log = self.request.k, self._read
         trainer.tuned = sys.maxsize  # the best arm in hindsight is judged on every row
         ranks = Tally(self.cells, 1, self.request.k)
-        return Contestant(trainer, ranks, ListTally(self._categories), HeadTally())
+        return Contestant(trainer, ranks, ListTally(self._categories, self.cells), HeadTally())
 
     def _others(self) -> None:
         """Those that begin where the log is split."""
@@ -264,7 +264,7 @@ class _Run:
         rows = self._read(number)
         batch = read_batch(rows)
         judged = place >= self.split
-        slices = self._activity.before(batch, np.flatnonzero(batch.wanted))
+        slices = self._activity.before(batch, np.arange(len(batch)))
         targets, means = head_targets(batch), self._means.before(batch)
         for name, one in self.out.contestants.items():
             result = one.step(number, rows, lists=judged)
@@ -272,7 +272,7 @@ class _Run:
             if name == "live":
                 self._count_arms(place, batch, result, slices)
             if judged:
-                self._count_more(place, one, result, (targets, means))
+                self._count_more(place, one, result, (targets, means, slices))
         self._activity.add(batch)
         self._means.add(batch)
 
@@ -282,20 +282,24 @@ class _Run:
         found = result.evaluation
         if found is not None:
             ranks = found.greater[found.known, None], found.ties[found.known, None], found.known
-            one.ranks.add(self.cells.of(place), ranks, batch.user[found.rows], slices)
+            one.ranks.add(
+                self.cells.of(place), ranks, batch.user[found.rows], slices[:, found.rows]
+            )
 
     def _count_arms(self, place: int, batch: Batch, result: StepResult, slices: Any) -> None:
         found = result.evaluation
         if found is not None:
             ranks = found.arms.greater, found.arms.ties, found.known
-            self.out.baselines.add(self.cells.of(place), ranks, batch.user[found.rows], slices)
+            self.out.baselines.add(
+                self.cells.of(place), ranks, batch.user[found.rows], slices[:, found.rows]
+            )
 
     def _count_more(
         self,
         place: int,
         one: Contestant,
         result: StepResult,
-        heads: tuple[Any, Any],
+        told: tuple[Any, Any, Any],
     ) -> None:
         """Lists and heads, after the split only."""
         found, state = result.evaluation, one.trainer.state
@@ -303,11 +307,16 @@ class _Run:
             return
         known = int(self.out.contestants["live"].trainer.state.known.sum())
         counts = self._activity.by_item, self._activity.total, known
-        one.lists.add(found.top, state.item_ids.names, state.vectors, counts)
+        cell = self.cells.of(place)
+        one.lists.add(cell, found.top, state.item_ids.names, state.vectors, counts)
         where = found.head_rows
-        (targets, present), means = heads
+        (targets, present), means, slices = told
         one.heads.add(
-            self.cells.of(place), (targets[where], present[where]), found.heads, means[where]
+            cell,
+            (targets[where], present[where]),
+            found.heads,
+            means[where],
+            slices[:, where],
         )
 
     def _say(self, what: str, done: int, of: int) -> None:

@@ -24,7 +24,7 @@ def report(run: Replay) -> dict[str, Any]:
         rows for each figure, with half-life and m. `against`: the live model beside every
         other: `ratio` and `difference`. `slices`: recall and NDCG by slice. `blocks`: the
         time blocks of the whole log; the baselines' arms are those that led in the blocks
-        before. `lists`, `heads`: by model. `seconds`: of each part.
+        before. `lists`, `heads`: by model, the heads by slice, too. `seconds`: of each part.
     """
     judged = slice(run.cells.of(run.split), len(run.cells))
     kinds = _kinds(run)

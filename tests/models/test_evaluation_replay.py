@@ -121,7 +121,8 @@ def test_requests_are_users_within_a_batch(told, predicted):
 def test_coverage_is_of_what_was_listed(told, predicted):
     listed = {item for _, rows in predicted for r in rows for item in r["top20"][:K]}
     assert told["lists"]["live"][f"listed@{K}"] == len(listed)
-    assert 0 < told["lists"]["live"][f"category_diversity@{K}"] < 1
+    varied = told["lists"]["live"][f"category_diversity@{K}"]
+    assert 0 < varied["low"] < varied["value"] < varied["high"] < 1
 
 
 def test_slices_part_the_rows(told):
@@ -151,6 +152,15 @@ def test_every_model_is_judged_on_the_same_questions(told):
     assert {"like", "rating", "purchase"} <= set(told["heads"]["live"])
     rows = {name: found["like"]["rows"] for name, found in told["heads"].items()}
     assert len(set(rows.values())) == 1
+
+
+def test_slices_part_the_heads_rows(told):
+    like = told["heads"]["live"]["like"]
+    rows = {name: found["rows"] for name, found in like["slices"].items()}
+    for one, other in (("new_users", "old_users"), ("new_items", "old_items")):
+        if one in rows and other in rows:
+            assert rows[one] + rows[other] == like["rows"]
+    assert rows
 
 
 def test_a_figure_against_itself_in_other_words(told):
@@ -211,4 +221,6 @@ def test_for_people_within_80_columns(told):
     shown = show_evaluation(told)
     for words in (f"recall@{K}", f"hit rate@{K}", "live over the others", "head like", "tail item"):
         assert words in shown
+    assert "live's heads by slice" in shown
     assert all(len(line) <= 80 for line in shown.splitlines())
+    assert "…" not in shown  # nothing is cut off

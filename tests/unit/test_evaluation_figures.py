@@ -7,8 +7,9 @@ import pyarrow as pa
 import pytest
 from feedback_rows import plain_batch
 
-from models.evaluation.bootstrap import block_starts, interval
+from models.evaluation.bootstrap import block_starts, interval, weighted_interval
 from models.evaluation.figures import (
+    calibration_bins,
     calibration_error,
     logloss,
     novelty,
@@ -17,6 +18,8 @@ from models.evaluation.figures import (
     spearman,
     spread,
     weighted_auc,
+    weighted_calibration,
+    weighted_spearman,
 )
 from models.evaluation.heads import HeadTally
 from models.evaluation.lists import Categories, ListTally
@@ -128,6 +131,22 @@ def test_calibration_by_sorting_into_bins():
     assert calibration_error([0, 0], [0.0, 0.0]) == 0
 
 
+def test_weights_are_repetitions():
+    rng = draw(13)
+    x, y = rng.integers(0, 9, 50), rng.integers(0, 9, 50)
+    weights = rng.integers(0, 4, 50)
+    groups = [np.unique(values, return_inverse=True)[1] for values in (x, y)]
+    wanted = spearman(np.repeat(x, weights), np.repeat(y, weights))
+    assert weighted_spearman(*groups, weights) == pytest.approx(wanted)
+    labels, chances = rng.integers(0, 2, 50), rng.random(50)
+    which = calibration_bins(chances)
+    often = [np.repeat(values, weights) for values in (labels, chances, which)]
+    wanted = weighted_calibration(*often, np.ones(weights.sum()))
+    assert weighted_calibration(labels, chances, which, weights) == pytest.approx(wanted)
+    assert math.isnan(weighted_spearman(*groups, np.zeros(50)))
+    assert math.isnan(weighted_calibration(labels, chances, which, np.zeros(50)))
+
+
 def test_logloss_of_certainty_is_finite():
     assert logloss([1, 0], [1.0, 1.0]) == pytest.approx([0, -math.log(1e-7)], abs=1e-6)
 
@@ -153,6 +172,43 @@ def test_what_is_drawn_together_cancels():
     common = draw(9).gamma(1.0, 1.0, 500)
     found = interval(1.2 * common, common)
     assert (found.value, found.low, found.high) == pytest.approx((1.2, 1.2, 1.2))
+
+
+def test_a_figure_of_rows_and_a_ratio_of_sums_have_the_same_interval():
+    rng = draw(14)
+    cell = np.sort(rng.integers(0, 400, 3_000))
+    values = rng.normal(size=3_000)
+    mean = lambda weights: float(weights @ values / weights.sum())  # noqa: E731
+    found = weighted_interval(cell, mean, block=10)
+    _, place = np.unique(cell, return_inverse=True)
+    wanted = interval(np.bincount(place, values), np.bincount(place), block=10)
+    assert found.value == pytest.approx(wanted.value)
+    # A fifth of the resamples, of the same seed.
+    assert found.se == pytest.approx(wanted.se, rel=0.25)
+    assert found.low == pytest.approx(wanted.low, abs=wanted.se)
+    assert found.high == pytest.approx(wanted.high, abs=wanted.se)
+
+
+def test_a_centred_interval_holds_its_figure():
+    rng = draw(15)
+    noise = rng.normal(size=400)
+    group = np.arange(400) % 40
+
+    def error(weights):
+        return float(np.abs(np.bincount(group, weights * noise)).sum())
+
+    drawn, centred = (
+        weighted_interval(np.arange(400), error, block=4, centred=c) for c in (False, True)
+    )
+    assert drawn.low > drawn.value  # chance alone adds to a sum of absolute values
+    assert centred.low < centred.value < centred.high
+    assert centred.high - centred.low == pytest.approx(drawn.high - drawn.low)
+
+
+def test_a_figure_that_no_resample_has_is_without_bounds():
+    found = weighted_interval(np.arange(40), lambda w: 1.0 if (w == 1).all() else math.nan)
+    assert found.to_json() == {"value": 1.0, "se": None, "low": None, "high": None}
+    assert math.isnan(weighted_interval([0, 0], lambda w: float(w.sum())).low)
 
 
 def test_intervals_of_little():
@@ -261,39 +317,67 @@ def test_running_means_make_room():
 
 def test_heads_are_reported_as_they_predict():
     rng, tally = draw(12), HeadTally()
-    y, p = [], []
+    y, p, new = [], [], []
     for cell in range(30):
         likes = rng.integers(0, 2, 6).tolist()
         batch = plain_batch([(f"u{i}", "a") for i in range(6)], likes=likes)
         predicted = np.full((6, 5), 0.5)
         predicted[:, 1] = rng.random(6)
-        tally.add(cell, head_targets(batch), predicted, np.full((6, 5, 4), 0.5))
+        slices = np.ones((len(SLICES), 6), bool)
+        slices[1] = rng.random(6) < 0.5
+        slices[2] = ~slices[1]
+        slices[3:] = False
+        tally.add(cell, head_targets(batch), predicted, np.full((6, 5, 4), 0.5), slices)
         y += likes
         p += predicted[:, 1].tolist()
+        new += slices[1].tolist()
     told = tally.report(5)
     assert set(told) == {"like"}  # the others have no rows, or only one class
-    y, p = np.array(y), np.array(p)
+    y, p, new = np.array(y), np.array(p), np.array(new)
     model = told["like"]["model"]
-    assert model["rmse"]["value"] == pytest.approx(math.sqrt(np.mean((y - p) ** 2)))
-    assert model["accuracy"]["value"] == pytest.approx(np.mean((p >= 0.5) == y))
-    assert model["auc"]["low"] <= model["auc"]["value"] <= model["auc"]["high"]
+    rmse = lambda rows: math.sqrt(np.mean((y - p)[rows] ** 2))  # noqa: E731
+    assert model["rmse"]["value"] == pytest.approx(rmse(y >= 0), abs=1e-6)
+    assert model["accuracy"]["value"] == pytest.approx(np.mean((p >= 0.5) == y), abs=1e-6)
+    assert model["calibration_error"]["value"] == pytest.approx(calibration_error(y, p), abs=1e-6)
+    for figure in ("auc", "accuracy", "logloss", "calibration_error", "rmse"):
+        found = model[figure]
+        assert found["low"] < found["value"] < found["high"]
+        assert found["se"] > 0
     assert told["like"]["baselines"]["overall mean"]["auc"] == 0.5
     assert told["like"]["share"] == pytest.approx(y.mean())
+    slices = told["like"]["slices"]
+    assert set(slices) == {"new_users", "old_users"}
+    for name, held in (("new_users", new), ("old_users", ~new)):
+        assert slices[name]["rows"] == held.sum()
+        assert slices[name]["rmse"]["value"] == pytest.approx(rmse(held), abs=1e-6)
+        wanted = weighted_auc(y[held], np.argsort(np.argsort(p[held])), np.ones(held.sum()))
+        assert slices[name]["auc"]["value"] == pytest.approx(wanted, abs=1e-6)
 
 
 def test_lists_by_hand():
     items = pa.table({"item_id": ["a", "b", "c"], "categories": [["x"], ["x", "y"], ["y"]]})
-    tally = ListTally(Categories(items))
+    tally = ListTally(Categories(items), Cells(2))
     vectors = np.array([[0, 0], [1, 0], [0, 1], [1, 1]], float)
     names = [None, "a", "b", "c"]
-    lists = [np.array([1, 2]), np.array([2, 3]), np.array([1])]
-    tally.add(lists, names, vectors, ({"a": 3}, 4, 4))
+    counts = ({"a": 3}, 4, 4)
+    tally.add(0, [np.array([1, 2]), np.array([2, 3])], names, vectors, counts)
+    tally.add(1, [np.array([1])], names, vectors, counts)
     told = tally.report()
-    assert told["coverage"] == 3 / 4
+    assert told["coverage"] == {"value": 3 / 4}
+    assert told["listed"] == 3
     root = 1 / math.sqrt(2)
-    assert told["diversity"] == pytest.approx((1 + (1 - root)) / 2, abs=1e-6)
-    assert told["category_diversity"] == pytest.approx(1 - root, abs=1e-6)
-    assert told["novelty"] == pytest.approx(((1 + 3) / 2 + 3 + 1) / 3, abs=1e-6)
+    values = {name: told[name]["value"] for name in ("diversity", "category_diversity", "novelty")}
+    assert values == pytest.approx(
+        {
+            "diversity": (1 + (1 - root)) / 2,
+            "category_diversity": 1 - root,
+            "novelty": ((1 + 3) / 2 + 3 + 1) / 3,
+        },
+        abs=1e-6,
+    )
+    # Resamples are of the first cell's two lists, of the second's one, or of all.
+    assert told["novelty"]["low"] == pytest.approx(1.0, abs=1e-6)
+    assert told["novelty"]["high"] == pytest.approx(2.5, abs=1e-6)
 
 
 def test_few_categories_tell_nothing():
