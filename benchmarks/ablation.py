@@ -5,8 +5,8 @@
 A LOG is a folder as for benchmarks/quality.py (default: kuairand_likes); with --together
 there is one table of all of them, for what one log is too short to tell. Each line is a
 model of its own that goes through the whole log, every micro-batch predicted before it is
-trained on, with one part changed by settings of the job file, or without the catalogue or
-the users' table. Columns:
+trained on, with one part changed by settings of the job file or taken out, or without the
+catalogue or the users' table. Columns:
 
 recall@20, NDCG@20  of the last half of the predicted rows, and as shares of the full model's
 last tenth          the same of the last tenth
@@ -20,19 +20,20 @@ CPU                 ms of a micro-batch with its prediction, without the baselin
 Shares are with their 95 % interval: bootstrap over blocks of 50 consecutive micro-batches,
 both models resampled together. Below 1 the part helps.
 
-What cannot be switched off by a setting is not here: the stream features, the items' bias and
-the gate on them (the nearest is to add three half-lives to the two), the fading sum of past
-items (it goes with "no history"), and in-batch negatives, which the model does not have.
-`heads off` cannot change a ranking, for the towers do not learn from the heads: it is there
-to show just that.
+What has no setting is taken out by hand: stream features, the items' bias and the users' gate
+on them, dwells of past events. Not here are the fading sum of past items (it goes with "no
+history") and in-batch negatives, which the model does not have. `heads off` cannot change a
+ranking, for the towers do not learn from the heads: it is there to show just that.
 """
 
 import argparse
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from prequential import Log, answers, heading, since
@@ -40,7 +41,9 @@ from prequential import Log, answers, heading, since
 from models.config import ModelConfig
 from models.evaluation.bootstrap import Interval, interval
 from models.inputs import Batch, read_batch
+from models.seen import SeenSets
 from models.serving import HEADS
+from models.stream import ItemStream
 from pipelines.config import JobConfig, load_job
 
 YOUNG = 10
@@ -57,6 +60,49 @@ class Variant:
     name: str
     settings: dict[str, Any] = field(default_factory=dict)
     without: tuple[str, ...] = ()  # of "items", "users"
+    cut: Callable[[], AbstractContextManager[Any]] = nullcontext  # what has no setting
+
+
+def _no_stream_features() -> AbstractContextManager[Any]:
+    """All items look alike to the bias and to the gates."""
+    real = ItemStream.features
+
+    def blind(self: ItemStream, *args: Any) -> np.ndarray:
+        return np.zeros_like(real(self, *args))
+
+    return patch.object(ItemStream, "features", blind)
+
+
+def _no_bias() -> AbstractContextManager[Any]:
+    """Items have no b(F); the gates still read F."""
+    from models.towers import ItemBias
+
+    return patch.object(ItemBias, "call", lambda self, features: 0.0 * features[:, :1])
+
+
+def _no_gate() -> AbstractContextManager[Any]:
+    """F moves the bias alone, the same for all users."""
+    from models.towers import UserTower
+
+    real = UserTower.call
+
+    def call(self: UserTower, inputs: dict[str, Any]) -> Any:
+        mine, theirs = self._config.dim + 1, len(self._config.stream_features)
+        kept = np.ones(self._config.vector_dim, np.float32)
+        kept[mine : mine + theirs] = 0.0
+        return real(self, inputs) * kept
+
+    return patch.object(UserTower, "call", call)
+
+
+def _no_dwells() -> AbstractContextManager[Any]:
+    """How long a user stayed with a past item is not known."""
+    real = SeenSets.stays
+
+    def unknown(self: SeenSets, *args: Any) -> np.ndarray:
+        return np.zeros_like(real(self, *args))
+
+    return patch.object(SeenSets, "stays", unknown)
 
 
 VARIANTS = (
@@ -78,6 +124,10 @@ VARIANTS = (
     Variant("no user attributes", without=("users",)),
     Variant("no context", {"contexts": 0}),
     Variant("neither of both", {"contexts": 0}, without=("users",)),
+    Variant("no stream features", cut=_no_stream_features),
+    Variant("no bias", cut=_no_bias),
+    Variant("no gate", cut=_no_gate),
+    Variant("no dwells of past events", cut=_no_dwells),
     Variant("five half-lives", {"half_lives_h": (0.25, 1.0, 3.0, 12.0, 48.0)}),
     Variant("no dislikes, no skips", {"dislike_weight": 0.0, "skip_weight": 0.0}),
     Variant("no skips", {"skip_weight": 0.0}),
@@ -155,6 +205,11 @@ class Run:
     @classmethod
     def of(cls, variant: Variant, log: Log, cold: list[np.ndarray], model: ModelConfig) -> "Run":
         """Go through the log."""
+        with variant.cut():
+            return cls._of(variant, log, cold, model)
+
+    @classmethod
+    def _of(cls, variant: Variant, log: Log, cold: list[np.ndarray], model: ModelConfig) -> "Run":
         from models.trainer import Trainer
 
         config = ModelConfig.model_validate({**model.model_dump(), **variant.settings})
