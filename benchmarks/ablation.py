@@ -120,6 +120,7 @@ VARIANTS = (
     Variant("no likeness", {"likeness_dim": 0}),
     Variant("a likeness of 256", {"likeness_dim": 256}),
     Variant("likeness the same for all", {"likeness_fresh": 0.0}),
+    Variant("no transitions", {"transition_dim": 0}),
     Variant("no catalogue", without=("items",)),
     Variant("no user attributes", without=("users",)),
     Variant("no context", {"contexts": 0}),

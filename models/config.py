@@ -117,6 +117,13 @@ class ModelConfig(Section):
         description="by how much more likeness counts for an item without an event; halves at "
         "its third: then its own vector says more",
     )
+    transition_dim: int = Field(
+        64,
+        ge=0,
+        le=64,
+        description="columns of a served vector in which counts of what followed what are kept, "
+        "unlearned: what users go on to is found from the first time on; 0 = none",
+    )
     text_model: str | None = Field(
         None,
         min_length=1,
@@ -294,11 +301,21 @@ class ModelConfig(Section):
 
     @property
     def likeness(self) -> int:
-        """Width of t, what an item is like; 0 where past items are read by id alone."""
+        """What an item is like by its words; 0 where past items are read by id alone."""
         reads = self.text_tokens and self.history_content and self.sequence != "none"
         return self.likeness_dim if reads else 0
 
     @property
+    def transitions(self) -> int:
+        """What came before an item; 0 where no past is read."""
+        return self.transition_dim if self.sequence != "none" else 0
+
+    @property
+    def fixed(self) -> int:
+        """Width of t: columns of a served vector that are not learned."""
+        return self.likeness + self.transitions
+
+    @property
     def vector_dim(self) -> int:
         """Width of a served vector: `[v, b, F, t]` of an item, `[u, 1, w, q]` of a user."""
-        return self.dim + 1 + len(self.stream_features) + self.likeness
+        return self.dim + 1 + len(self.stream_features) + self.fixed

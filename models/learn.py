@@ -95,7 +95,7 @@ def _inputs(
     present = step.present[rows] & held[:, None]
     return {
         "users": {name: _pad(value[rows], size) for name, value in step.inputs.items()},
-        "items": described | {"likeness": described["likeness"] * state.freshness(items)},
+        "items": described | {"likeness": state.fixed(items)},
         "contents": state.contents(),
         "features": state.stream.features(step.now, items),
         "correction": negatives.correction,

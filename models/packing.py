@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.groups import Group, grouped, row_numbers
+from models.transitions import Predecessors
 
 __all__ = ["BAGS", "INTS", "PAST", "ROW_FLOATS", "TABLES", "Contents", "pack_step", "pack_users"]
 
@@ -40,6 +41,7 @@ class Contents:
         words: `[items, width]` int32 rows of the word table, 0 for none.
         texts: `[items, width]` float32 fixed text vectors.
         likeness: `[items, likeness]` float32 (see `models.likeness`).
+        before: what came before each; None where it is of no interest.
         counts: `[items]` rows of each so far; None where all have earned a vector of their own.
         sightings: rows that earn it.
     """
@@ -47,6 +49,7 @@ class Contents:
     words: NDArray[np.int32]
     texts: NDArray[np.float32]
     likeness: NDArray[np.float32]
+    before: Predecessors | None = None
     counts: NDArray[np.integer] | None = None
     sightings: int = 1
 
@@ -57,13 +60,19 @@ class Contents:
         return (self.counts[rows] >= self.sightings).astype(np.float32)
 
     def of(self, rows: NDArray[np.integer]) -> Inputs:
-        """Words (row, owner) `[2, t]`, scale `[n]`, text and likeness `[n, …]` of `n` items."""
+        """Words (row, owner) `[2, t]`, scale `[n]`, text and likeness `[n, …]` of `n` items.
+
+        Likeness is by words, then the signs of those that others follow.
+        """
+        likeness = [self.likeness[rows]]
+        if self.before is not None:
+            likeness.append(self.before.signs(rows))
         words, owner, scale = row_numbers(self.words[rows])
         return {
             "words": np.stack([words, owner]),
             "scale": scale,
             "text": self.texts[rows],
-            "likeness": self.likeness[rows],
+            "likeness": np.concatenate(likeness, axis=1),
         }
 
 
@@ -116,7 +125,7 @@ def pack_step(given: Inputs) -> Inputs:
     Returns:
         ints `[i]` and sizes `[len(INTS)]` int32 (see `INTS`); row_floats `[b, …]`,
         features `[n, features]`, item_text `[n, width]`, past_text `[p, width]`,
-        item_likeness `[n, likeness]`, past_likeness `[p, likeness]`, past_own `[p]`,
+        item_likeness `[n, fixed]`, past_likeness `[p, fixed]`, past_own `[p]`,
         word_scale `[n + p]` (of the step's items, then of its distinct past ones),
         token_scale `[2·b]`, correction `[k]`, base `[heads]` float32; masked `[b, k]` bool.
     """

@@ -165,6 +165,7 @@ class Preparer:
         state.lengths[rows[held]] = self._catalogue.lengths(names)[held]
         told = [name for name, kept in zip(names, held.tolist(), strict=True) if kept]
         state.likeness[rows[held]] = self._catalogue.likeness(told)
+        state.before.name(rows[held], told)
         if state.texts.shape[1]:
             state.texts[rows[held]] = self._catalogue.vectors(told)
         dated = held & (published > 0)

@@ -302,8 +302,8 @@ class Recommender(tfrs.Model):
             others: `[k, …]` `[v, b, F]`.
             fixed: `[k, likeness]` t; apart, as nothing learns from its gradient.
         """
-        u, q = tf.split(u, [others.shape[1], self.config.likeness], 1)
-        alike = _inner(q, fixed) if self.config.likeness else 0.0
+        u, q = tf.split(u, [others.shape[1], self.config.fixed], 1)
+        alike = _inner(q, fixed) if self.config.fixed else 0.0
         if self.config.precision == "float32":
             return _inner(u, others) + alike
         dim = self.config.dim

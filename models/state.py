@@ -18,6 +18,7 @@ from models.seen import SeenSets
 from models.serving import BINARY_HEADS, DWELL, HEADS
 from models.stream import ItemStream, RunningStats, grown
 from models.text import LENGTHS
+from models.transitions import Predecessors
 
 __all__ = ["Profiles", "State"]
 
@@ -108,7 +109,8 @@ class State:
         self._follow()
         self.words = np.zeros((items, config.content_columns), np.int32)
         self.texts = np.zeros((items, text_width), np.float32)  # computed once an item
-        self.likeness = np.zeros((items, config.likeness), np.float32)  # t, fixed by the words
+        self.likeness = np.zeros((items, config.likeness), np.float32)  # by words, fixed
+        self.before = Predecessors(config.transitions, items)
         self.lengths = np.zeros(items, np.int8)  # half octave of the duration; 0: unknown
         self.published_at = np.full(items, _NEVER, np.int64)  # when a delta last held it
         self.vectors = np.zeros((items, config.dim), np.float32)  # v, as last computed
@@ -141,7 +143,7 @@ class State:
             words = self.words[:, :0]
             texts = np.broadcast_to(np.float32(0.0), self.texts.shape)
         sightings = self._config.item_sightings
-        return Contents(words, texts, self.likeness, self.item_ids.count, sightings)
+        return Contents(words, texts, self.likeness, self.before, self.item_ids.count, sightings)
 
     def item_head_stats(self, rows: NDArray[np.integer]) -> NDArray[np.float64]:
         """Running statistics `[n, 2·heads]` of item rows that the heads read.
@@ -152,7 +154,12 @@ class State:
         prior[:, DWELL] = self.length_stats.shrunk(self.lengths[rows])[:, DWELL]
         return self.item_stats.stats(rows, prior)
 
-    def freshness(self, rows: NDArray[np.integer]) -> NDArray[np.float32]:
+    def fixed(self, rows: NDArray[np.integer]) -> NDArray[np.float32]:
+        """T of item rows, `[n, fixed]`: what they are like by words, what came before them."""
+        alike = self.likeness[rows] * self._freshness(rows)
+        return np.concatenate([alike, self.before.of(rows)], axis=1)
+
+    def _freshness(self, rows: NDArray[np.integer]) -> NDArray[np.float32]:
         """By what the likeness of item rows counts, `[n, 1]`: more for those of few events.
 
         1 + `likeness_fresh`, which halves its share at `_FEW` events: a vector that is
@@ -199,6 +206,7 @@ class State:
             self.words = grown(self.words, items)
             self.texts = grown(self.texts, items)
             self.likeness = grown(self.likeness, items)
+            self.before.grow(items)
             self.lengths = grown(self.lengths, items)
             self.published_at = grown(self.published_at, items, _NEVER)
             self.vectors = grown(self.vectors, items)
@@ -221,6 +229,7 @@ class State:
             self.words[items] = 0
             self.texts[items] = 0.0
             self.likeness[items] = 0.0
+            self.before.reset(items)
             self.lengths[items] = 0
             self.vectors[items] = 0.0
             self.published_at[items] = _NEVER
@@ -258,6 +267,7 @@ class State:
             ("transitions", self.baselines.transitions.arrays()),
             ("keys", self.key_counts.arrays()),
             ("profiles", self.profiles.arrays()),
+            ("before", self.before.arrays()),
         ):
             named.update({f"{prefix}/{name}": value for name, value in part.items()})
         return named
@@ -311,6 +321,7 @@ class State:
         self.baselines.transitions.load(part("transitions"))
         self.key_counts.load(part("keys"))
         self.profiles.load(part("profiles"))
+        self.before.load(part("before"))
         self._known_rows = np.flatnonzero(self.known).astype(np.int32)
         self._known_count = len(self._known_rows)
         rows = self._known_rows

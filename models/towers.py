@@ -15,6 +15,7 @@ __all__ = ["Encoder", "ItemBias", "Norm", "UserTower", "bag"]
 
 _TYPES = 10  # 0 = no event, then the event types + 1
 _ALIKE = 2.0  # what a past item's likeness counts at first
+_FOLLOWED = 4.0  # what it counts at first that an item followed it
 _GAIN = 3.0  # by which q's gain moves faster than the dense layers' rate
 _STEEPEST = 1.5  # log of what a Transformer may multiply or divide a past item's share by
 
@@ -23,6 +24,10 @@ def _dense(units: int, seed: int, **kwargs: Any) -> Any:
     return tf.keras.layers.Dense(
         units, kernel_initializer=tf.keras.initializers.GlorotUniform(seed=seed), **kwargs
     )
+
+
+def _constant(value: float) -> Any:
+    return tf.keras.initializers.Constant(value)
 
 
 def _blank(units: int, **kwargs: Any) -> Any:
@@ -115,6 +120,8 @@ class UserTower(tf.keras.layers.Layer):
     vectors, it need not learn what follows an item, only which item counts.
     What past items are like (`models.likeness`) adds up by the same counts to q, times a gain
     that is learned: an item-to-item model by words alone, which needs no event of an item.
+    So do signs that stand for the past items (`models.transitions`), times a gain of their own:
+    with an item's sketch of what came before it they make counts of what followed what.
 
     Args:
         config: shape of the tower.
@@ -134,9 +141,14 @@ class UserTower(tf.keras.layers.Layer):
             self._by_type = self.add_weight("by_type", [_TYPES], initializer="ones")
             self._by_age = self.add_weight("by_age", [AGE_BUCKETS], initializer="ones")
             self._by_dwell = self.add_weight("by_dwell", [DWELL_BUCKETS - 1], initializer="zeros")
-        if config.likeness:
-            start = tf.keras.initializers.Constant(_ALIKE / _GAIN)
-            self._likeness = self.add_weight("likeness", [], initializer=start)
+        self._gains = [
+            (self.add_weight(name, [], initializer=_constant(start / _GAIN)), width)
+            for name, start, width in (
+                ("likeness", _ALIKE, config.likeness),
+                ("transitions", _FOLLOWED, config.transitions),
+            )
+            if width
+        ]
         fade = np.array([0.8**k for k in range(config.history - 1, -1, -1)], np.float32)
         fade[-1] += 1.0
         self._fade = fade[:, None]
@@ -177,7 +189,7 @@ class UserTower(tf.keras.layers.Layer):
             inputs: user `[b, dim]` id vectors; past `[b, l, dim]` vectors of past
                 items, newest last, zeros where there is none; types, ages, dwells `[b, l]`
                 int32, 0 where there is no event, or no dwell is known; alike
-                `[b, l, likeness]`; attributes, context `[b, dim]`; clock `[b, c]`.
+                `[b, l, fixed]`; attributes, context `[b, dim]`; clock `[b, c]`.
         """
         past, types = inputs["past"], inputs["types"]
         mask = tf.cast(types > 0, past.dtype)
@@ -203,13 +215,14 @@ class UserTower(tf.keras.layers.Layer):
             u += tf.reduce_sum(weighed * fade, 1)
         u += inputs["attributes"]
         told = [u, tf.ones_like(u[:, :1]), self._w(hidden)]
-        if self._config.likeness:
+        if self._gains:
             told.append(self._alike(counted * fade, tf.cast(inputs["alike"], past.dtype)))
         return tf.concat(told, 1)
 
     def _alike(self, counted: Tensor, alike: Tensor) -> Tensor:
-        """`[b, likeness]`: vectors of past items `[b, l, likeness]`, as counted `[b, l, 1]`."""
-        gain = tf.cast(_GAIN * self._likeness, alike.dtype)
+        """`[b, fixed]`: vectors of past items `[b, l, fixed]`, as counted `[b, l, 1]`."""
+        gain = tf.concat([tf.fill([width], _GAIN * gain) for gain, width in self._gains], 0)
+        gain = tf.cast(gain, alike.dtype)
         return gain * tf.matmul(counted, alike, transpose_a=True)[:, 0]
 
     def _kinds(self, inputs: dict[str, Tensor], dtype: Any) -> list[Tensor]:

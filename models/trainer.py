@@ -25,11 +25,12 @@ from models.text import text_encoder
 
 __all__ = ["StepResult", "Trainer"]
 
-_FORMAT = 8
+_FORMAT = 9
 """Of a checkpoint; 1 had no weights by type and age, and histories by id alone; 2 kept no column
 for an item's duration, and no shares of past items; 3 had a Transformer as wide as the
 towers; 4 no likeness; 5 had attributes that did not add to u; 6 likeness along random
-directions; 7 neither dwells of past events nor lengths of items."""
+directions; 7 neither dwells of past events nor lengths of items; 8 nothing of
+what came before an item."""
 _CHUNK = 4_096
 _DAY_MS, _HOUR_MS = 86_400_000, 3_600_000
 _NEVER = np.iinfo(np.int64).min
@@ -187,8 +188,8 @@ class Trainer:
         """Served vectors `[n, vector_dim]` of item rows as of `now`: `[v, b, F, t]`."""
         state = self.state
         features = state.stream.features(now, rows)
-        alike = state.likeness[rows] * state.freshness(rows)
-        parts = [state.vectors[rows], self.model.bias(features), features, alike]
+        fixed = state.fixed(rows)
+        parts = [state.vectors[rows], self.model.bias(features), features, fixed]
         return np.concatenate(parts, axis=1)
 
     def user_vectors(self, rows: Ints, now: int) -> Floats:

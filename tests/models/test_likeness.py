@@ -111,7 +111,9 @@ def test_the_bytes_do_not_depend_on_the_number_of_threads():
 
 def small(**more) -> ModelConfig:
     settings = {"dim": 8, "history": 4, "step_rows": 8, "wide_rows": 0, "negatives": 32}
-    return ModelConfig(**settings | {"text_buckets": 4_096, "likeness_dim": 32} | more)
+    return ModelConfig(
+        **settings | {"text_buckets": 4_096, "likeness_dim": 32, "transition_dim": 0} | more
+    )
 
 
 def series() -> pa.Table:
@@ -147,7 +149,7 @@ def test_the_fixed_columns_fade_with_what_is_seen_and_their_gain_is_learned(tmp_
     trainer = Trainer(small(), series(), None)
     at = trainer.config.vector_dim - 32
     everything = np.arange(11)
-    gain = trainer.model.user_tower._likeness
+    gain, _ = trainer.model.user_tower._gains[0]
     before = float(gain)
     trainer.step(1, rows([event(0, "u", "i0", 0.0)]))
     fixed = trainer.item_vectors(everything, trainer.state.now)[:, at:]

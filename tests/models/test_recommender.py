@@ -25,6 +25,7 @@ SMALL = ModelConfig(
     contexts=2,
     text_buckets=64,
     likeness_dim=5,
+    transition_dim=0,
     attribute_buckets=64,
 )
 WIDTH = len(SMALL.stream_features)
