@@ -18,7 +18,8 @@ __all__ = ["Predecessors"]
 
 _FADE = 0.5  # by which a past item counts less than the next newer one
 _NEWEST = 6  # past items that are counted: older ones would count for less than a thirtieth
-_PRIOR = 3.0  # events without a predecessor that every item is thought to have had
+_PRIOR = 10.0  # events without a predecessor that an item is thought to have had: with few of
+# its own, chance pairs would drown what its content says
 
 _BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)
 _SIGNS = 2.0 * _BITS.astype(np.float32) - 1.0  # [256, 8]: of a byte
