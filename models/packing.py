@@ -60,20 +60,18 @@ class Contents:
         return (self.counts[rows] >= self.sightings).astype(np.float32)
 
     def of(self, rows: NDArray[np.integer]) -> Inputs:
-        """Words (row, owner) `[2, t]`, scale `[n]`, text and likeness `[n, …]` of `n` items.
-
-        Likeness is by words, then the signs of those that others follow.
-        """
-        likeness = [self.likeness[rows]]
-        if self.before is not None:
-            likeness.append(self.before.signs(rows))
+        """Words (row, owner) `[2, t]`, scale `[n]` and text `[n, width]` of `n` items."""
         words, owner, scale = row_numbers(self.words[rows])
         return {
             "words": np.stack([words, owner]),
             "scale": scale,
             "text": self.texts[rows],
-            "likeness": np.concatenate(likeness, axis=1),
         }
+
+    def fixed(self, rows: NDArray[np.integer]) -> NDArray[np.float32]:
+        """`[n, fixed]` of past items: what they are like by words, signs that stand for them."""
+        signs = [] if self.before is None else [self.before.signs(rows)]
+        return np.concatenate([self.likeness[rows], *signs], axis=1)
 
 
 def user_tokens(users: Inputs) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]:
@@ -109,6 +107,7 @@ def pack_users(users: Inputs, contents: Contents) -> Inputs:
     columns = [users["rows"][:, None], places, *(users[name] for name in PAST[1:])]
     rows, owner, scale = user_tokens(users)
     told = {f"past/{name}": value for name, value in contents.of(group.unique).items()}
+    told["past/likeness"] = contents.fixed(group.unique)
     told["past/own"] = contents.own(group.unique)
     return told | {
         "ints": np.concatenate(columns, axis=1, dtype=np.int32),
@@ -158,7 +157,7 @@ def pack_step(given: Inputs) -> Inputs:
         "item_text": items["text"],
         "past_text": past["text"],
         "item_likeness": items["likeness"],
-        "past_likeness": past["likeness"],
+        "past_likeness": given["contents"].fixed(history.unique),
         "past_own": given["contents"].own(history.unique),
         "token_scale": token_scale,
         "correction": given["correction"],

@@ -26,7 +26,7 @@ def _dense(units: int, seed: int, **kwargs: Any) -> Any:
     )
 
 
-def _constant(value: float) -> Any:
+def _constant(value: Any) -> Any:
     return tf.keras.initializers.Constant(value)
 
 
@@ -273,9 +273,7 @@ class ItemBias(tf.keras.layers.Layer):
         features = len(config.stream_features)
         start = config.half_lives_h.index(config.start_half_life_h)
         kernel = [[float(i == start)] for i in range(features)]
-        self._linear = self.add_weight(
-            "linear", [features, 1], initializer=tf.keras.initializers.Constant(kernel)
-        )
+        self._linear = self.add_weight("linear", [features, 1], initializer=_constant(kernel))
         self._up = _dense(16, 1_000 * (config.seed + 1) + 900, activation="relu")
         self._down = _blank(1)
 

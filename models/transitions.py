@@ -14,6 +14,9 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from models.groups import grouped
+from models.stream import grown
+
 __all__ = ["Predecessors"]
 
 _FADE = 0.5  # by which a past item counts less than the next newer one
@@ -46,13 +49,8 @@ class Predecessors:
 
     def grow(self, size: int) -> None:
         """Make room for rows below `size`."""
-        extra = size - len(self._codes)
-        if not self.dim or extra <= 0:
-            return
-        for name in self._NAMES:
-            held = getattr(self, f"_{name}")
-            more = np.zeros((extra, *held.shape[1:]), held.dtype)
-            setattr(self, f"_{name}", np.concatenate([held, more]))
+        if self.dim:
+            self.load({name: grown(value, size) for name, value in self.arrays().items()})
 
     def name(self, rows: Ints, ids: list[str]) -> None:
         """Tell which items the rows `[n]` are: an item's signs are a function of its id."""
@@ -86,8 +84,8 @@ class Predecessors:
             return
         items, past = items[told], past[told]
         fade = _FADE ** np.arange(past.shape[1] - 1, -1, -1, dtype=np.float32)
-        known, place = np.unique(past, return_inverse=True)
-        signs = self.signs(known)[place.reshape(past.shape)]
+        group = grouped(past.ravel())
+        signs = self.signs(group.unique)[group.place.reshape(past.shape)]
         np.add.at(self._sums, items, weight * np.einsum("nl,nld->nd", (past > 0) * fade, signs))
         np.add.at(self._events, items, np.float32(weight))
 

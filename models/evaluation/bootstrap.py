@@ -84,8 +84,7 @@ def interval(
     sums = np.stack([np.add.reduceat(part, starts) for part in (above, below)])
     top, bottom = sums[:, draw(len(starts))].sum(axis=2)
     ratios = top[bottom != 0] / bottom[bottom != 0]
-    low, high = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(value, float(ratios.std()), float(low), float(high))
+    return _around(value, ratios, level)
 
 
 def weighted_interval(
@@ -125,5 +124,9 @@ def weighted_interval(
     if not len(found):
         return Interval(value, *[float("nan")] * 3)
     found += value - found.mean() if centred else 0.0
-    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(value, float(found.std()), float(low), float(high))
+    return _around(value, found, level)
+
+
+def _around(value: float, drawn: Floats, level: float) -> Interval:
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(value, float(drawn.std()), float(low), float(high))

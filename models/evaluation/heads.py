@@ -96,27 +96,33 @@ class HeadTally:
         out = {}
         for head, name in enumerate(HEADS):
             rows = np.concatenate(self._kept[head].parts)
-            told = _told(rows, head, block)
+            told = _model(rows, head, block)
             if told:
-                out[name] = told | {"slices": _by_slice(rows, head, block)}
+                out[name] = {
+                    "rows": len(rows),
+                    "share" if head < BINARY_HEADS else "mean": float(rows[:, 1].mean()),
+                    "model": told,
+                    "baselines": _means(rows, head),
+                    "slices": _by_slice(rows, head, block),
+                }
         return out
 
 
-def _told(rows: Floats, head: int, block: int) -> dict[str, Any]:
+def _model(rows: Floats, head: int, block: int) -> dict[str, Any]:
     """A head's figures on some rows; nothing where these are too few, or of one class."""
     if len(rows) < FEWEST:
         return {}
-    told = _binary(rows, block) if head < BINARY_HEADS else _real(rows, block)
-    return {"rows": len(rows), **told} if told else {}
+    return _binary(rows, block) if head < BINARY_HEADS else _real(rows, block)
 
 
 def _by_slice(rows: Floats, head: int, block: int) -> dict[str, Any]:
     """The model's figures by slice, where there are enough rows."""
     bits, out = rows[:, _SLICES].astype(np.int64), {}
     for place, name in enumerate(SLICES[1:], start=1):
-        told = _told(rows[bits >> place & 1 == 1], head, block)
+        held = rows[bits >> place & 1 == 1]
+        told = _model(held, head, block)
         if told:
-            out[name] = {"rows": told["rows"], **told["model"]}
+            out[name] = {"rows": len(held), **told}
     return out
 
 
@@ -125,42 +131,46 @@ def _binary(rows: Floats, block: int) -> dict[str, Any]:
     cell, y, p = rows[:, :3].T
     if y.min() == y.max():
         return {}
-    model = {
+    return {
         "auc": _auc(cell, y, p, block).to_json(),
         "accuracy": _mean(cell, (p >= 0.5) == (y > 0.5), block).to_json(),
         "logloss": _mean(cell, logloss(y, p), block).to_json(),
         "calibration_error": _calibration(cell, y, p, block).to_json(),
         "rmse": _root(_mean(cell, (y - p) ** 2, block)).to_json(),
     }
-    means = {
-        name: {
-            "auc": _plain_auc(y, rows[:, 3 + place]),
-            "accuracy": float(np.mean((rows[:, 3 + place] >= 0.5) == (y > 0.5))),
-            "logloss": float(logloss(y, np.clip(rows[:, 3 + place], 0, 1)).mean()),
-            "rmse": float(np.sqrt(np.mean((y - rows[:, 3 + place]) ** 2))),
-        }
-        for place, name in enumerate(MEANS)
-    }
-    return {"share": float(y.mean()), "model": model, "baselines": means}
 
 
 def _real(rows: Floats, block: int) -> dict[str, Any]:
     """A head that predicts a value."""
     cell, y, p = rows[:, :3].T
-    model = {
+    return {
         "rmse": _root(_mean(cell, (y - p) ** 2, block)).to_json(),
         "mae": _mean(cell, np.abs(y - p), block).to_json(),
         "rank_correlation": _rank_correlation(cell, y, p, block).to_json(),
     }
-    means = {
-        name: {
-            "rmse": float(np.sqrt(np.mean((y - rows[:, 3 + place]) ** 2))),
-            "mae": float(np.abs(y - rows[:, 3 + place]).mean()),
-            "rank_correlation": spearman(y, rows[:, 3 + place]),
-        }
-        for place, name in enumerate(MEANS)
+
+
+def _means(rows: Floats, head: int) -> dict[str, dict[str, float]]:
+    """Figures of the running means, by name."""
+    y, figures = rows[:, 1], _of_chance if head < BINARY_HEADS else _of_value
+    return {name: figures(y, rows[:, 3 + place]) for place, name in enumerate(MEANS)}
+
+
+def _of_chance(y: Floats, p: Floats) -> dict[str, float]:
+    return {
+        "auc": _plain_auc(y, p),
+        "accuracy": float(np.mean((p >= 0.5) == (y > 0.5))),
+        "logloss": float(logloss(y, np.clip(p, 0, 1)).mean()),
+        "rmse": float(np.sqrt(np.mean((y - p) ** 2))),
     }
-    return {"mean": float(y.mean()), "model": model, "baselines": means}
+
+
+def _of_value(y: Floats, p: Floats) -> dict[str, float]:
+    return {
+        "rmse": float(np.sqrt(np.mean((y - p) ** 2))),
+        "mae": float(np.abs(y - p).mean()),
+        "rank_correlation": spearman(y, p),
+    }
 
 
 def _mean(cell: Floats, values: NDArray[Any], block: int) -> Interval:
