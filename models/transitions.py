@@ -21,8 +21,8 @@ __all__ = ["Predecessors"]
 
 _FADE = 0.5  # by which a past item counts less than the next newer one
 _NEWEST = 6  # past items that are counted: older ones would count for less than a thirtieth
-_PRIOR = 10.0  # events without a predecessor that an item is thought to have had: with few of
-# its own, chance pairs would drown what its content says
+_PRIOR = 3.0  # events without a predecessor that an item is thought to have had, twice over: with
+# few of its own, chance pairs would drown what its content says
 
 _BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)
 _SIGNS = 2.0 * _BITS.astype(np.float32) - 1.0  # [256, 8]: of a byte
@@ -90,10 +90,15 @@ class Predecessors:
         np.add.at(self._events, items, np.float32(weight))
 
     def of(self, rows: Ints) -> Floats:
-        """`[n, dim]`: the items as those that follow, by how many events they had."""
+        """`[n, dim]`: the items as those that follow.
+
+        The mean of an item's events, drawn to zero twice: by how far its few events tell the
+        mean, and by how far they tell it better than its content does.
+        """
         if not self.dim:
             return np.zeros((len(rows), 0), np.float32)
-        return self._sums[rows] / (self._events[rows] + np.float32(_PRIOR))[:, None]
+        events = self._events[rows]
+        return self._sums[rows] * (events / (events + np.float32(_PRIOR)) ** 2)[:, None]
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """All of it, by name."""
