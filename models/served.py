@@ -65,10 +65,8 @@ class Catalogue:
     def load(cls, store: Store) -> "Catalogue":
         """The copies in the store, those columns that a query shows."""
         return cls(
-            _table(
-                store.catalogue_path("items"), ["item_id", "title", "categories", "published_at"]
-            ),
-            _table(store.catalogue_path("users"), ["user_id", "attributes"]),
+            store.catalogue("items", ["item_id", "title", "categories", "published_at"]),
+            store.catalogue("users", ["user_id", "attributes"]),
         )
 
     def titles(self, ids: list[str]) -> list[str | None]:
@@ -230,17 +228,6 @@ def _folder(folder: Path) -> dict[str, Any]:
         for name in ("items", "users", "popularity")
     }
     return {"meta": meta, "heads": load_heads(folder), **tables}
-
-
-def _table(path: Path, columns: list[str]) -> pa.Table | None:
-    """Those of the columns that the file has; None without a file."""
-    if not path.is_file():
-        return None
-    try:
-        file = pq.ParquetFile(path)
-        return file.read([name for name in columns if name in file.schema_arrow.names])
-    except pa.ArrowInvalid as error:
-        raise StoreError(f"{path} is damaged ({error}): restore it from a copy") from None
 
 
 def _array(column: pa.ChunkedArray) -> pa.Array:

@@ -16,7 +16,6 @@ from typing import Any, Protocol
 
 import apache_beam as beam
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from models.config import ModelConfig
 from models.embeddings import Keep
@@ -53,13 +52,11 @@ class TrainerLoader:
 
     def fresh(self) -> Trainer:
         """One that has seen nothing."""
-        made = self._class()(self.config, self._catalogue("items"), self._catalogue("users"))
-        return self._with_log(made)
+        return self._with_log(self._class()(self.config, *self._catalogues()))
 
     def restore(self, folder: Path) -> Trainer:
         """The one that was saved to `folder`."""
-        items, users = self._catalogue("items"), self._catalogue("users")
-        return self._with_log(self._class().restore(folder, self.config, items, users))
+        return self._with_log(self._class().restore(folder, self.config, *self._catalogues()))
 
     def _with_log(self, trainer: Any) -> Any:
         """It may read the training log, where rows are replayed."""
@@ -75,9 +72,8 @@ class TrainerLoader:
             _log.info("loading the trainer; with TensorFlow that takes some seconds")
         return getattr(importlib.import_module(module), name)
 
-    def _catalogue(self, entity: str) -> pa.Table | None:
-        path = self.store.catalogue_path(entity)
-        return pq.read_table(path) if path.exists() else None
+    def _catalogues(self) -> tuple[pa.Table | None, pa.Table | None]:
+        return self.store.catalogue("items"), self.store.catalogue("users")
 
 
 @dataclass

@@ -74,17 +74,30 @@ def put_catalogue(store: Store, entity: str, table: pa.Table | None) -> None:
         table: the catalogue; None for the one that is there, or none.
 
     Raises:
-        StoreError: an interrupted run began with another one.
+        StoreError: an interrupted run began with another one, or the copy is damaged and none
+            is given in its place.
     """
-    path = store.catalogue_path(entity)
-    if table is None or (path.exists() and pq.read_table(path).equals(table)):
-        return
+    if table is None:
+        store.catalogue(entity)  # damaged, it is told before anything is begun
+    elif not _holds(store, entity, table):
+        path = store.catalogue_path(entity)
+        durable.write_file(path, lambda file: pq.write_table(table, file, compression="zstd"))
+
+
+def _holds(store: Store, entity: str, table: pa.Table) -> bool:
+    """Whether the copy is this one; a damaged one never is, so that it is replaced."""
+    try:
+        held = store.catalogue(entity)
+    except StoreError:
+        return False
+    if held is not None and held.equals(table):
+        return True
     if store.last_batch() > store.last_state():
         raise StoreError(
             f"{store.root} holds an interrupted run that began with other {entity}: "
             f"give the same --{entity} until it is done"
         )
-    durable.write_file(path, lambda file: pq.write_table(table, file, compression="zstd"))
+    return False
 
 
 def summary(store: Store, counted: dict[str, int], past: Past) -> dict[str, Any]:

@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from models.config import ModelConfig
 from models.errors import RequestError
@@ -176,11 +175,7 @@ class _Run:
         )
         self.cells = Cells(len(self.numbers))
         self._config = request.config.model_copy(update={"evaluate": True})
-        self._catalogue = {
-            entity: pq.read_table(path) if path.exists() else None
-            for entity in ("items", "users")
-            for path in [request.store.catalogue_path(entity)]
-        }
+        self._catalogue = {entity: request.store.catalogue(entity) for entity in ("items", "users")}
         self._categories = Categories(self._catalogue["items"])
         self._activity, self._means = Activity(), RunningMeans()
         self._told_at = -_EVERY_S

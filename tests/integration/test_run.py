@@ -311,6 +311,21 @@ def test_another_catalogue_waits_until_an_interrupted_run_is_done(folder, plain,
     assert "began with other items: give the same --items" in str(told)
 
 
+def test_a_damaged_catalogue_is_named_and_mended(folder, tmp_path):
+    given = str(write(tmp_path / "items.jsonl", [{"item_id": "i1", "title": "a"}]))
+    store = Store(tmp_path / "store")
+    run_job(request(folder, store.root, items=given))
+    made, copy = versions(store.root), store.catalogue_path("items")
+    copy.write_bytes(b"junk")
+    told = refused(request(folder, store.root))
+    assert isinstance(told, StoreError)
+    assert f"{copy} cannot be read" in str(told)
+    assert "give rillet run --items again" in str(told)
+    shutil.rmtree(store.state_path(store.last_state()))  # as if killed before its end
+    run_job(request(folder, store.root, items=given))
+    assert versions(store.root) == made
+
+
 # -- a full disk -------------------------------------------------------------------
 
 

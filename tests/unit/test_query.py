@@ -348,6 +348,12 @@ def test_a_damaged_serving_folder_is_explained(store: Store) -> None:
         recommend(store, "ann")
 
 
+def test_a_damaged_catalogue_is_named(store: Store) -> None:
+    store.catalogue_path("items").write_bytes(b"not parquet")
+    with pytest.raises(StoreError, match=r"items\.parquet cannot be read"):
+        recommend(store, "ann")
+
+
 def test_worth_is_the_confidence_of_the_expected_row() -> None:
     # 1 + .5 click + like + 4 purchase + .5 ln(1 + dwell): DESIGN's confidence of one row.
     told = worth(np.array([[0.5, 0.25, 0.1, np.e - 1, 4.0]]))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -131,6 +132,19 @@ def test_a_damaged_batch_is_explained(store, data):
         store.batch_path(1).write_bytes(data)
     with pytest.raises(StoreError, match=r"000001.arrow cannot be read"):
         store.read_batch(1)
+
+
+@pytest.mark.parametrize("kept", [0, 3, 200])  # bytes of a whole file, the rest is lost
+def test_a_damaged_catalogue_is_one_line_with_its_cure(store, kept):
+    path = store.catalogue_path("items")
+    assert store.catalogue("items") is None
+    pq.write_table(pa.table({"item_id": [f"i{n}" for n in range(99)], "title": ["t"] * 99}), path)
+    assert store.catalogue("items", ["title", "text"]).column_names == ["title"]
+    whole = path.read_bytes()
+    path.write_bytes(whole[:kept].ljust(len(whole) - 200, b"x") + whole[-200:])
+    with pytest.raises(StoreError, match=r"items.parquet cannot be read.*rillet run --items") as no:
+        store.catalogue("items")
+    assert "\n" not in str(no.value)
 
 
 def test_only_checkpoints_with_a_manifest_count(store):
