@@ -193,7 +193,10 @@ class ModelConfig(Section):
     )
     head_weights: HeadWeights = Field(default_factory=HeadWeights)
     overlap: int = Field(
-        1, ge=1, le=1_000, description="windows an event falls in: a row weighs 1 / overlap"
+        1,
+        ge=1,
+        le=1_000,
+        description="windows an event falls in, by features.window: a row weighs 1 / overlap",
     )
 
     # How it is computed.

@@ -116,7 +116,7 @@ class WindowSpec(Section):
 
 
 def _window(value: Any) -> Any:
-    return WindowSpec.parse(value) if isinstance(value, str) else value
+    return value if isinstance(value, WindowSpec | dict) else WindowSpec.parse(str(value))
 
 
 class ConfidenceWeights(Section):
@@ -223,8 +223,8 @@ def load_job(path: Path | None, overrides: dict[str, dict[str, Any]] | None = No
             raise RequestError(f"job file {path} is not TOML: {error}; mend that line") from None
     for section, fields in (overrides or {}).items():
         given = {name: value for name, value in fields.items() if value is not None}
-        if given:
-            tables[section] = {**tables.get(section, {}), **given}
+        if given and isinstance(table := tables.get(section, {}), dict):
+            tables[section] = {**table, **given}
     try:
         config = JobConfig.model_validate(tables)
     except ValidationError as error:
@@ -233,9 +233,16 @@ def load_job(path: Path | None, overrides: dict[str, dict[str, Any]] | None = No
         message = first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
             message = "there is no such setting"
+        elif first["type"] == "model_type":
+            message = f"it is a section: write [{where}] and its settings below it"
         raise RequestError(
             f"{where}: {message} (got {first['input']!r}); correct the job file or the option"
         ) from None
+    if "overlap" in config.model.model_fields_set:
+        raise RequestError(
+            f"model.overlap: it follows from [features] window (got {config.model.overlap!r}); "
+            "leave it out of the job file"
+        )
     check_extra(config.model.drift)
     return _with_fingerprint(config)
 
@@ -244,6 +251,11 @@ def _with_fingerprint(job: JobConfig) -> JobConfig:
     """With what the files of `model.text_model` are, so that a store can refuse others."""
     model = job.model
     if model.text_model is None:
+        if model.text_model_sha256:
+            raise RequestError(
+                f"model.text_model_sha256 {model.text_model_sha256} is of no text_model: "
+                "name that, too, or leave it out of the job file"
+            )
         return job
     found, named = fingerprint(Path(model.text_model)), model.text_model_sha256
     if named and named != found:

@@ -26,8 +26,9 @@ from pipelines.schema import DEAD_REASONS
 
 __all__ = ["check", "finish", "held", "pending_path", "put_catalogue", "shuffle_path", "summary"]
 
-_FREE = {("features", "shards"), ("model", "text_model")}
-"""Settings that change neither rows nor versions; of a text model its files count, not its path."""
+_FREE = {("features", "shards"), ("model", "overlap"), ("model", "text_model")}
+"""Settings that change neither rows nor versions, or follow from others; of a text model its
+files count, not its path."""
 
 
 @contextmanager

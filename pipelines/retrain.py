@@ -174,7 +174,7 @@ def _job(request: RetrainRequest, store: Store) -> RetrainJob:
         ledger.check(store, request.config, but="model")
     model, settings = stored_model(store), store.meta()["config"]["model"]
     if request.config:
-        settings = request.config.model.model_dump(mode="json")
+        settings = request.config.model.model_dump(mode="json", exclude={"overlap"})
         model = request.config.model.model_copy(update={"overlap": model.overlap})
     return RetrainJob(
         store=store,

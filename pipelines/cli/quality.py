@@ -176,9 +176,9 @@ def retrain(
     otherwise everything stays and the exit status is 1.
 
     With --config it is trained with other [model] settings, which then are the store's;
-    all other sections have to be the store's. rillet run goes on from the new model.
-    Killed at any moment, the store is as before or as after. Ends with one line of JSON.
-    Options that Rillet does not know go to Beam.
+    [features] and [batch] have to be the store's, [store] is not read. rillet run goes on
+    from the new model. Killed at any moment, the store is as before or as after. Ends with
+    one line of JSON. Options that Rillet does not know go to Beam.
     """
     beam_args = beam_args_of(context)
     from pipelines.config import load_job

@@ -70,6 +70,13 @@ def test_retrain_then_run_on(case):
     assert stepped == list(range(1, case.store.last_batch() + 1))
 
 
+def test_a_damaged_catalogue_is_one_line_and_status_2(case):
+    case.store.catalogue_path("items").write_bytes(b"junk")
+    done = case.retrain()
+    assert done.status == 2
+    assert "items.parquet cannot be read" in done.stderr.splitlines()[-1]
+
+
 def test_killed_in_a_write_the_next_run_goes_on(case):
     count = case.folder / "count"
     whole = case.retrain("--dry-run", KILLER_COUNT=str(count))
@@ -83,13 +90,16 @@ def test_killed_in_a_write_the_next_run_goes_on(case):
 
 
 def test_other_settings_of_the_model_become_the_stores(case):
-    case.job.write_text(JOB.replace("dim = 8", "dim = 16"))
+    other = JOB.replace("dim = 8", "dim = 16")
+    case.job.write_text(other.replace("snapshot_every = 3", "snapshot_every = 4"))  # is not read
     refused = case.run()
     assert refused.status == 2
     assert "model.dim = 8, not 16" in refused.stderr
     assert "rillet retrain --config" in refused.stderr
     assert case.retrain("--config", case.job).status == 0
-    assert case.store.meta()["config"]["model"]["dim"] == 16
+    settings = case.store.meta()["config"]["model"]
+    assert settings["dim"] == 16
+    assert "overlap" not in settings  # follows from the window
     assert case.run().status == 0
 
 

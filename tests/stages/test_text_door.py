@@ -37,6 +37,13 @@ def test_a_store_refuses_other_files_but_not_another_place(tmp_path):
         ledger.check(store, job(tmp_path / "c"))
 
 
+def test_a_store_that_recorded_an_overlap_goes_on(tmp_path):
+    store, plain = Store(tmp_path / "store"), load_job(None)
+    store.create(plain.model_dump(mode="json") | {"model": {"overlap": 5}})
+    (store.root / "batches" / "000001.arrow").write_bytes(b"")
+    ledger.check(store, plain)
+
+
 def test_a_fingerprint_in_the_job_file_binds(tmp_path):
     (tmp_path / "a").write_bytes(b"1")
     named = {"text_model": str(tmp_path / "a"), "text_model_sha256": "0" * 64}

@@ -47,6 +47,7 @@ def test_windows():
         "sliding:1m/10m",
         "sliding:10d/1s",
         "tumbling:1m",
+        60,
     ],
 )
 def test_what_is_no_window(text):
@@ -72,6 +73,14 @@ def test_job_file_under_the_command_line(tmp_path):
         ("[features\n", ["not TOML", "line 1"]),
         ('[features]\nsession_gap = "soon"', ["features.session_gap", "'soon'"]),
         ("[features.confidence]\nview = nan", ["features.confidence.view", "finite"]),
+        ("[features]\nwindow = 60", ["features.window", "'60'", "write fixed:60s"]),
+        ("model = 3", ["model: it is a section", "write [model]", "got 3"]),
+        ("[model]\ndrift = 3", ["write [model.drift]", "got 3"]),
+        ("[model]\noverlap = 5", ["model.overlap", "[features] window", "got 5", "leave it out"]),
+        (
+            f"[model]\ntext_model_sha256 = '{'0' * 64}'",
+            ["model.text_model_sha256", "of no text_model", "leave it out"],
+        ),
     ],
 )
 def test_a_bad_job_file_is_one_line_with_value_and_cure(tmp_path, toml, words):
@@ -83,6 +92,13 @@ def test_a_bad_job_file_is_one_line_with_value_and_cure(tmp_path, toml, words):
     assert "\n" not in message
     for word in words:
         assert word in message
+
+
+def test_an_option_over_what_is_no_section(tmp_path):
+    file = tmp_path / "job.toml"
+    file.write_text("features = 3\n")
+    with pytest.raises(RequestError, match=r"write \[features\]"):
+        load_job(file, {"features": {"history": 3}})
 
 
 def test_a_missing_job_file(tmp_path):
