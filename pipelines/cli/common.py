@@ -1,6 +1,7 @@
 """What the commands share: types of arguments, `--json`, how answers are printed."""
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ __all__ = [
     "BEAM",
     "FILE",
     "FOLDER",
+    "FiniteRange",
     "beam_args_of",
     "echo_json",
     "import_beam",
@@ -24,6 +26,20 @@ BEAM = {"ignore_unknown_options": True, "allow_extra_args": True}
 FOLDER = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False)
 
+
+class FiniteRange(click.FloatRange):
+    """A number within bounds; `nan`, which no bound keeps out, is none."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """The number, if it is one."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number", param, ctx)
+        return number
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JSON, for programs.")
 store_option = click.option(
     "--store", type=FOLDER, required=True, help="Folder with checkpoints, versions, embeddings."
@@ -32,7 +48,7 @@ store_option = click.option(
 
 def echo_json(value: Any) -> None:
     """Print one line of JSON on stdout."""
-    click.echo(json.dumps(value))
+    click.echo(json.dumps(value, allow_nan=False))
 
 
 def beam_args_of(context: click.Context) -> list[str]:

@@ -5,7 +5,15 @@ from pathlib import Path
 
 import click
 
-from pipelines.cli.common import BEAM, FILE, beam_args_of, echo_json, json_option, store_option
+from pipelines.cli.common import (
+    BEAM,
+    FILE,
+    FiniteRange,
+    beam_args_of,
+    echo_json,
+    json_option,
+    store_option,
+)
 
 __all__ = ["evaluate", "retrain"]
 
@@ -28,7 +36,7 @@ def _compared(_: click.Context, __: click.Parameter, text: str) -> tuple[str, ..
 )
 @click.option(
     "--last",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=FiniteRange(0, 1, min_open=True, max_open=True),
     default=0.5,
     show_default=True,
     metavar="FRACTION",
@@ -143,7 +151,7 @@ def evaluate(
 )
 @click.option(
     "--last",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=FiniteRange(0, 1, min_open=True, max_open=True),
     default=0.2,
     show_default=True,
     metavar="FRACTION",
@@ -151,7 +159,7 @@ def evaluate(
 )
 @click.option(
     "--tolerance",
-    type=click.FloatRange(0, 1),
+    type=FiniteRange(0, 1),
     default=0.02,
     show_default=True,
     help="Share of recall@20 and NDCG@20 that the new model may lose.",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipelines.cli.common import FOLDER, echo_json, json_option
+from pipelines.cli.common import FOLDER, FiniteRange, echo_json, json_option
 
 if TYPE_CHECKING:
     from pipelines.local import PartStatus
@@ -65,7 +65,7 @@ def local() -> None:
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=1),
+    type=FiniteRange(min=1),
     default=120,
     show_default=True,
     help="Seconds to wait until all answer, downloads apart.",
@@ -121,7 +121,7 @@ def down(directory: Path | None, only: str, as_json: bool) -> None:
 @click.option("--keep-running", is_flag=True, help="Take the savepoint, do not stop the job.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=1),
+    type=FiniteRange(min=1),
     default=120,
     show_default=True,
     help="Seconds that the savepoint may take.",

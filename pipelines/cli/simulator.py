@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipelines.cli.common import FOLDER, echo_json, json_option
+from pipelines.cli.common import FOLDER, FiniteRange, echo_json, json_option
 
 if TYPE_CHECKING:
     from pipelines.simulate import SimulationSpec
@@ -26,10 +26,16 @@ __all__ = ["demo", "simulate"]
     help="Speed at which tastes turn: none, mild, strong or a number per day.",
 )
 @click.option("--format", "format", help="jsonl, jsonl.gz or parquet.  [default: jsonl]")
-@click.option("--duplicates", type=float, help="Share of events written twice.  [default: 0.01]")
-@click.option("--late", type=float, help="Share written out of order.  [default: 0.02]")
-@click.option("--malformed", type=float, help="Bad lines per event.  [default: 0.002]")
-@click.option("--bots", type=float, help="Share of users that are crawlers.  [default: 0.01]")
+@click.option(
+    "--duplicates", type=FiniteRange(0, 1), help="Share of events written twice.  [default: 0.01]"
+)
+@click.option("--late", type=FiniteRange(0, 1), help="Share written out of order.  [default: 0.02]")
+@click.option("--malformed", type=FiniteRange(0, 1), help="Bad lines per event.  [default: 0.002]")
+@click.option(
+    "--bots",
+    type=FiniteRange(0, 1, max_open=True),
+    help="Share of users that are crawlers.  [default: 0.01]",
+)
 @click.option(
     "--to",
     metavar="kafka://HOST:PORT/TOPIC",
@@ -37,7 +43,7 @@ __all__ = ["demo", "simulate"]
 )
 @click.option(
     "--rate",
-    type=click.FloatRange(min=0.01, max=1_000_000),
+    type=FiniteRange(min=0.01, max=1_000_000),
     help="Lines a second, with --to.  [default: 100]",
 )
 @json_option

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from pipelines.cli.common import echo_json
+
 
 def test_no_command_shows_help(rillet):
     done = rillet("--help")
@@ -30,6 +32,9 @@ def test_help_of_a_command(rillet, command):
         (["features", "--events", "x"], ["--out"]),
         (["run", "--events", "x"], ["--store"]),
         (["fly"], ["fly"]),
+        (["retrain", "--store", "x", "--tolerance", "nan"], ["--tolerance", "not a finite number"]),
+        (["simulate", "--out", "o", "--late", "nan"], ["--late", "not a finite number"]),
+        (["local", "up", "--timeout", "inf"], ["--timeout", "not a finite number"]),
         (["features", "--events", "nowhere.parquet", "--out", "o"], ["nowhere.parquet"]),
         (["run", "--events", "nowhere.parquet", "--store", "s"], ["nowhere.parquet"]),
         (["run", "--events", "x", "--store", "s", "--config", "no.toml"], ["no.toml"]),
@@ -45,6 +50,11 @@ def test_a_mistake_is_one_line_and_status_2(rillet, tmp_path, args, words):
     for word in words:
         assert word in lines[0]
     assert list(tmp_path.iterdir()) == []  # nothing was begun
+
+
+def test_what_json_does_not_know_is_not_printed():
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        echo_json({"value": float("nan")})
 
 
 def test_beam_options_pass(rillet):
