@@ -37,7 +37,7 @@ def evaluation_tables(told: Mapping[str, Any]) -> RenderableType:
     """All tables that the report has something for; each fits into 80 columns."""
     parts: list[RenderableType] = [Text(_headline(told["what"])), *_rankings(told), _against(told)]
     parts += [_slices(told)] if told.get("slices") else []
-    parts.append(_blocks(told))
+    parts += [_blocks(told)] if told["blocks"] else []
     parts += [_lists(told)] if told.get("lists") else []
     parts += [_head(name, told) for name in _heads(told)]
     parts += [_by_slice(told)] if told.get("heads", {}).get("live") else []

@@ -11,6 +11,7 @@ import numpy as np
 
 from models.errors import RequestError
 from models.evaluation.bootstrap import BLOCK, interval
+from models.evaluation.tally import time_blocks
 from models.manifest import Manifest
 from models.store import Store
 
@@ -25,8 +26,9 @@ def recorded(store: Store, last: float = 0.5, blocks: int = 5) -> dict[str, Any]
 
     Args:
         store: whose manifests are read.
-        last: share of the versions that `ranking` is of.
-        blocks: of equal numbers of versions, over the whole log.
+        last: share of the micro-batches that `ranking` is of, counted as in a replay: without
+            those that were refused.
+        blocks: of as equal numbers of questions as versions allow, over the whole log.
 
     Raises:
         RequestError: no version has a figure.
@@ -36,11 +38,11 @@ def recorded(store: Store, last: float = 0.5, blocks: int = 5) -> dict[str, Any]
     judged = [one for one in manifests if one.metrics.get("evaluated")]
     if not judged:
         raise RequestError(
-            f"store {store.root} has no version with predictions to evaluate: "
-            "let rillet run finish one"
+            f"store {store.root} has no version with predictions to evaluate: " + _cure(manifests)
         )
-    part = judged[min(round((1 - last) * len(judged)), len(judged) - 1) :]
-    pieces = np.array_split(np.arange(len(judged)), min(blocks, len(judged)))
+    first = _split(manifests, last)
+    part = [one for one in judged if one.batch >= first]
+    pieces = time_blocks([one.metrics["evaluated"] for one in judged], blocks)
     return {
         "what": {
             "store": str(store.root),
@@ -48,15 +50,30 @@ def recorded(store: Store, last: float = 0.5, blocks: int = 5) -> dict[str, Any]
             "last": last,
             "versions": len(manifests),
             "refused": sum(not one.gate.served for one in manifests),
-            "first_judged": part[0].batch,
-            "last_judged": part[-1].batch,
+            "first_judged": first,
+            "last_judged": manifests[-1].batch,
             "questions": sum(one.metrics["evaluated"] for one in part),
-            "judged_until": part[-1].newest_event_time.isoformat(),
+            "judged_until": manifests[-1].newest_event_time.isoformat(),
         },
         "ranking": {arm: _means(part, arm) for arm in _ARMS if _has(part, arm)},
         "against": {arm: _ratios(part, arm) for arm in _ARMS[1:] if _has(part, arm)},
-        "blocks": [_block([judged[i] for i in piece.tolist()]) for piece in pieces],
+        "blocks": [_block(judged[piece]) for piece in pieces],
     }
+
+
+def _split(manifests: list[Manifest], last: float) -> int:
+    """The micro-batch that the last part begins with, as `models.evaluation.replay` has it."""
+    held = [one.batch for one in manifests if one.gate.served] or [manifests[0].batch]
+    return held[min(max(1, round((1 - last) * len(held))), len(held) - 1)]
+
+
+def _cure(manifests: list[Manifest]) -> str:
+    if not manifests:
+        return "let rillet run finish one"
+    return (
+        f"its {len(manifests)} are of impressions and dislikes alone, or were made with "
+        "model.evaluate = false: let rillet run read other events, or leave out --quick"
+    )
 
 
 def _of(one: Manifest, arm: str) -> dict[str, Any]:

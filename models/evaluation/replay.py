@@ -82,7 +82,7 @@ class Request:
         if len(held) < 2:
             raise RequestError(
                 f"store {self.store.root} has {len(held)} micro-batches to evaluate, at least 2 "
-                "are needed: let rillet run read more events, or raise --batches"
+                "are needed: let rillet run read more events"
             )
         return held, len(refused)
 

@@ -2,12 +2,10 @@
 
 from typing import Any
 
-import numpy as np
-
 from models.evaluation.figures import REQUEST_FIGURES, ROW_FIGURES
 from models.evaluation.replay import Replay
 from models.evaluation.slices import SLICES
-from models.evaluation.tally import Tally, against
+from models.evaluation.tally import Tally, against, time_blocks
 from models.manifest import utc_ms
 
 __all__ = ["report"]
@@ -89,7 +87,8 @@ def _baseline(run: Replay, span: slice, among: range) -> dict[str, Any]:
     for figure in (*ROW_FIGURES, *REQUEST_FIGURES):
         arm = run.baselines.best(figure, span, among)
         found = run.baselines.mean(figure, span, arm).to_json()
-        out[f"{figure}@{run.request.k}"] = {**found, **run.arms.arm(arm)}
+        named = {} if found["value"] is None else run.arms.arm(arm)  # none leads where none asks
+        out[f"{figure}@{run.request.k}"] = {**found, **named}
     return out
 
 
@@ -135,19 +134,11 @@ def _slices(run: Replay, span: slice, kinds: dict[str, range]) -> dict[str, Any]
 
 
 def _blocks(run: Replay, kinds: dict[str, range]) -> list[dict[str, Any]]:
-    """Blocks with as equal a number of questions as cells allow, over the whole log."""
+    """The whole log, in `time_blocks`."""
     live, k = run.contestants["live"].ranks, run.request.k
-    reached = np.cumsum(live.rows[:, 0])
-    if not reached[-1]:
-        return []
-    count = min(run.request.blocks, len(run.cells))
-    edges = np.searchsorted(reached, reached[-1] * np.arange(1, count) / count) + 1
-    spans = zip([0, *edges.tolist()], [*edges.tolist(), len(run.cells)], strict=True)
     out = []
-    for first, last in spans:
-        if last <= first:
-            continue
-        span, before = slice(first, last), slice(0, first or last)
+    for span in time_blocks(live.rows[:, 0], run.request.blocks):
+        before = slice(0, span.start or span.stop)
         told: dict[str, Any] = {"questions": int(live.rows[span, 0].sum())}
         for figure in _SLICE_FIGURES:
             arms = {

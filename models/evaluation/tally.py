@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from models.evaluation.bootstrap import BLOCK, Interval, interval
 from models.evaluation.figures import REQUEST_FIGURES, ROW_FIGURES, per_request, per_row
 from models.evaluation.slices import SLICES
 
-__all__ = ["CELLS", "Cells", "Tally", "against"]
+__all__ = ["CELLS", "Cells", "Tally", "against", "time_blocks"]
 
 CELLS = 2_000
 """Most cells that a log is divided into."""
@@ -45,6 +45,25 @@ class Cells:
     def of(self, place: int) -> int:
         """The cell of the micro-batch at this place."""
         return place // self.stride
+
+
+def time_blocks(questions: ArrayLike, blocks: int) -> list[slice]:
+    """Blocks of time with as equal a number of questions as cells allow, together all cells.
+
+    >>> time_blocks([1, 1, 1, 1, 4], 2)
+    [slice(0, 4, None), slice(4, 5, None)]
+
+    Args:
+        questions: `[cells]`, in order of time.
+        blocks: at most so many; none where nothing was asked.
+    """
+    reached = np.cumsum(questions)
+    if not len(reached) or not reached[-1]:
+        return []
+    count = min(blocks, len(reached))
+    edges = np.searchsorted(reached, reached[-1] * np.arange(1, count) / count) + 1
+    ends = [*edges.tolist(), len(reached)]
+    return [slice(a, b) for a, b in zip([0, *ends[:-1]], ends, strict=True) if a < b]
 
 
 class Tally:

@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from pipelines.cli.common import (
     BEAM,
@@ -19,6 +20,17 @@ __all__ = ["evaluate", "retrain"]
 
 _log = logging.getLogger("rillet")
 _COMPARED = ("stale", "frozen", "retrained")
+_REPLAYED = {"k": "-k", "batches": "--batches", "compare": "--compare", "epochs": "--epochs"}
+
+
+def _only_quick(context: click.Context) -> None:
+    """Refuse what only a replay can do."""
+    for name, option in _REPLAYED.items():
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise click.UsageError(
+                f"{option} needs the replay, which --quick does without: leave out one of them",
+                context,
+            )
 
 
 def _compared(_: click.Context, __: click.Parameter, text: str) -> tuple[str, ...]:
@@ -67,9 +79,13 @@ def _compared(_: click.Context, __: click.Parameter, text: str) -> tuple[str, ..
     show_default=True,
     help="Blocks of time for the cross-validation.",
 )
-@click.option("--quick", is_flag=True, help="Only what the versions' manifests say: no replay.")
+@click.option(
+    "--quick", is_flag=True, help="Only what the versions' manifests say, at 20: no replay."
+)
 @json_option
+@click.pass_context
 def evaluate(
+    context: click.Context,
     store: Path,
     k: int,
     last: float,
@@ -105,6 +121,8 @@ def evaluate(
     Takes as long as rillet run did, and about 1.6 times more with all of --compare. Reads
     only; a run may go on meanwhile.
     """  # noqa: D301 - click's \b keeps the lines
+    if quick:
+        _only_quick(context)
     from models.store import Store
 
     opened = Store.open(store)

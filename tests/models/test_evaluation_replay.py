@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -9,13 +10,16 @@ import pytest
 from click.testing import CliRunner
 from feedback import batches, event
 from logged import logged
+from manifests import manifest
 
 from models.config import ModelConfig
-from models.errors import RequestError
+from models.errors import RequestError, StoreError
+from models.evaluation.recorded import recorded
 from models.evaluation.replay import ARMS, Request, replay
 from models.evaluation.report import report
 from models.inputs import read_batch
 from models.schema import ITEMS
+from models.store import Store
 from models.trainer import Trainer
 from pipelines.cli import cli
 from pipelines.render_evaluation import show_evaluation
@@ -146,6 +150,29 @@ def test_blocks_part_the_log(told, cut):
     assert max(rows) < 2 * min(rows)
 
 
+def test_quick_speaks_of_the_same_part_and_the_same_blocks(told, run, store, tmp_path):
+    rows = run.contestants["live"].ranks.rows[:, 0].astype(int).tolist()
+    shutil.copytree(store.root, tmp_path / "store")
+    ran = Store(tmp_path / "store")
+    figures = [{"evaluated": n, "recall@20": 0.5} if n else {"evaluated": 0} for n in rows]
+    ran.put_manifests([manifest(n, metrics=one) for n, one in enumerate(figures, 1)])
+    quick = recorded(ran, run.request.last, run.request.blocks)
+    for name in ("first_judged", "last_judged", "questions"):
+        assert quick["what"][name] == told["what"][name]
+    assert [b["questions"] for b in quick["blocks"]] == [b["questions"] for b in told["blocks"]]
+
+
+def test_a_log_of_impressions_has_tables_without_figures(tmp_path):
+    shown = [event(i, f"u{i % 3}", f"i{i % 7}", 40.0 * i, "impression") for i in range(60)]
+    store = logged(tmp_path, batches(shown), SMALL)
+    found = report(replay(Request(store=store, config=SMALL, k=K, arms=())))
+    assert found["blocks"] == []
+    assert "half_life_h" not in found["baselines"]["transitions"][f"recall@{K}"]
+    text = show_evaluation(found)
+    assert "block of time" not in text
+    assert not any(arm in text for arm in ("1 h", "24 h", "no decay"))
+
+
 def test_every_model_is_judged_on_the_same_questions(told):
     assert list(told["ranking"]) == ["live", *ARMS]
     assert set(told["against"]) == {"popularity", "transitions", *ARMS}
@@ -201,7 +228,15 @@ def test_refused_batches_are_left_out(store, monkeypatch):
 
 def test_too_little_to_evaluate(tmp_path, cut):
     store = logged(tmp_path, cut[:1], SMALL)
-    with pytest.raises(RequestError, match=r"has 1 micro-batches to evaluate, at least 2"):
+    with pytest.raises(RequestError, match=r"has 1 micro-batches to evaluate, at least 2") as no:
+        replay(Request(store=store, config=SMALL))
+    assert "--batches" not in str(no.value)  # with which 2 is the least
+
+
+def test_a_damaged_catalogue_is_named(tmp_path, cut):
+    store = logged(tmp_path, cut[:2], SMALL)
+    store.catalogue_path("items").write_bytes(b"junk")
+    with pytest.raises(StoreError, match=r"items\.parquet cannot be read"):
         replay(Request(store=store, config=SMALL))
 
 
