@@ -14,7 +14,7 @@ from msgspec import structs
 from models.manifest import Manifest
 from models.store import Store
 
-__all__ = ["Line", "settle", "trained"]
+__all__ = ["Line", "accepted", "settle", "trained"]
 
 
 @dataclass(frozen=True)
@@ -52,17 +52,29 @@ def trained(store: Store) -> int:
     return store.manifest(known[-1]).batch if known else 0
 
 
+def accepted(store: Store, version: int) -> Manifest | None:
+    """The newest version up to this one that the gate let through."""
+    manifest = store.manifest(version) if version else None
+    while manifest and not manifest.gate.served:
+        manifest = store.manifest(manifest.parent) if manifest.parent else None
+    return manifest
+
+
 def settle(store: Store, now: datetime) -> None:
     """Finish or undo what an interrupted retrain left; call it with the lock held.
 
     A retrained version that is on record but was not announced becomes the served one and
     its settings the store's. Files of versions that are not on record go: the next version
-    with that number may be another one.
+    with that number may be another one. Where CURRENT is lost, or names a version that is
+    not there, the newest accepted one is served again.
     """
     known = store.versions()
     newest = store.manifest(known[-1]) if known else None
     if newest and newest.retrain_of is not None and newest.published_at is None:
         _announce(store, newest, now)
+    served, last = store.current(), accepted(store, known[-1] if known else 0)
+    if last and (served is None or not store.has(served)):
+        store.serve(last.version)
     store.drop_after(known[-1] if known else 0)
 
 

@@ -25,8 +25,8 @@ from msgspec.structs import replace
 from models import gate
 from models.canonical import chain
 from models.embeddings import Keep, prune
-from models.errors import JobError, RilletError, StoreError
-from models.line import Line
+from models.errors import JobError, RilletError
+from models.line import Line, accepted
 from models.manifest import Manifest, utc_ms
 from models.predictions import PredictionFiles
 from models.store import GENESIS, Store
@@ -160,7 +160,7 @@ class Lineage:
 
     def _heal(self, known: list[int]) -> None:
         """Serve the newest version if a crash came between its manifest and CURRENT."""
-        newest = self._accepted(known[-1] if known else 0)
+        newest = accepted(self.store, known[-1] if known else 0)
         since = self._line.version(self.start) if self.start else 0
         if newest and newest.version > max(since, self.store.current() or 0):
             self.store.serve(newest.version)
@@ -182,24 +182,12 @@ class Lineage:
 
     def _newest_served(self, batch: int) -> Manifest | None:
         """The newest accepted version up to a batch."""
-        return self._accepted(self._line.version(batch))
-
-    def _accepted(self, version: int) -> Manifest | None:
-        """The newest accepted version up to this one."""
-        manifest = self.store.manifest(version) if version else None
-        while manifest and not manifest.gate.served:
-            manifest = self.store.manifest(manifest.parent) if manifest.parent else None
-        return manifest
+        return accepted(self.store, self._line.version(batch))
 
     def _replay(self, number: int) -> Manifest:
         """Train on a batch once more; a refused one is predicted, but not part of the lineage."""
         manifest = self.store.manifest(self._line.version(number))
-        batch, told = self.store.read_batch(number)
-        if told != manifest.batch_sha256:
-            raise StoreError(
-                f"micro-batch {self.store.batch_path(number)} is not the one that version "
-                f"{manifest.version} was trained on: restore it from a copy of the store"
-            )
+        batch, told = self.store.read_trained(manifest, number), manifest.batch_sha256
         if manifest.gate.served:
             step = self._step(self._trainer, number, batch)
             if self._digest(told, number, step) != manifest.digest:

@@ -79,6 +79,14 @@ class Table(tf.Module):
         start = tf.fill(shape, tf.constant(self._start, tf.float32))
         self.slots.scatter_update(tf.IndexedSlices(start, index))
 
+    def put(
+        self, rows: NDArray[np.integer], weights: NDArray[np.float32], slots: NDArray[np.float32]
+    ) -> None:
+        """Set rows `[n]` and their accumulators, `[n, dim]` each."""
+        index = tf.constant(rows, tf.int32)
+        self.weights.scatter_update(tf.IndexedSlices(weights, index))
+        self.slots.scatter_update(tf.IndexedSlices(slots, index))
+
     def apply(self, rows: Tensor, gradient: Tensor) -> None:
         """One Adagrad step.
 

@@ -29,8 +29,9 @@ from models import gate
 from models.canonical import chain
 from models.errors import JobError, RilletError, StoreError
 from models.evaluation.bootstrap import Interval, interval
-from models.line import settle, trained
+from models.line import Line, settle, trained
 from models.lineage import Publication, Step
+from models.log import TrainingLog
 from models.manifest import Manifest, Verdict, utc_ms
 from models.schema import EMBEDDINGS
 from models.store import GENESIS, Store
@@ -95,7 +96,7 @@ class Retrain:
     dry_run: bool = False
     warmers: Factory | None = None
     tell: Callable[[str, int, int], None] = lambda what, done, of: None
-    _hashes: list[str] = field(default_factory=list, init=False)
+    _log: TrainingLog = field(init=False)
 
     def run(self) -> dict[str, Any]:
         """Train, compare, and publish where that is earned; what is printed and kept.
@@ -110,18 +111,19 @@ class Retrain:
             JobError: a step failed.
         """
         begun = self.clock()
-        log, live = self._log()
+        self._log = self._whole()
+        log = self._log.accepted()
         split = min(max(1, round((1 - self.last) * len(log))), len(log) - 1)
-        judged = self._judged(log[split:], live)
+        judged = self._judged(log[split:])
         trainer = self._warm(log[:split])
         figures: dict[int, dict[str, Any]] = {}
         span = _Span()
         delta = pa.RecordBatch.from_pylist([], schema=EMBEDDINGS)
         for place, number in enumerate(log):
-            batch = self._read(number)
+            batch = self._log.read(number)
             step = self._step(trainer, number, batch)
             span.add(batch)
-            if number in judged:
+            if place >= split:
                 figures[number] = step.metrics
             delta = step.delta
             self.tell("learning" if place < split else "comparing", place + 1, len(log))
@@ -142,32 +144,35 @@ class Retrain:
         }
         if reasons or self.dry_run:
             return told
-        manifest = self._publish(trainer, snapshot, span, (begun, comparison))
+        kept = {n: figures[n] for n in log[split:]}
+        manifest = self._publish(trainer, snapshot, span, (begun, comparison, _columns(kept)))
         return {**told, "retrained": number, "digest": manifest.digest}
 
     # -- before ------------------------------------------------------------------
 
-    def _log(self) -> tuple[list[int], dict[int, Manifest]]:
-        """Accepted batches, and the version that each was first trained into."""
-        versions = [self.store.manifest(number) for number in self.store.versions()]
-        live = {one.batch: one for one in versions if one.retrain_of is None}
+    def _whole(self) -> TrainingLog:
+        """The log, from which nothing is missing."""
         if self.store.last_batch() > trained(self.store):
             raise StoreError(
                 f"{self.store.root} holds micro-batches up to {self.store.last_batch()} of an "
                 "interrupted run: bring it to its end with the same rillet run first"
             )
-        log = [n for n in self.store.batches() if n in live and live[n].gate.served]
-        if len(log) < 2:
+        log = TrainingLog.of(self.store)
+        if len(log.accepted()) < 2:
             raise StoreError(
-                f"store {self.store.root} has {len(log)} micro-batches to train on, at least 2 are "
-                "needed: let rillet run read more events"
+                f"store {self.store.root} has {len(log.accepted())} micro-batches to train on, at "
+                "least 2 are needed: let rillet run read more events"
             )
-        return log, live
+        return log
 
-    def _judged(self, part: list[int], live: dict[int, Manifest]) -> dict[int, Manifest]:
-        """The batches of the last part that the live model has predicted."""
-        judged = {n: live[n] for n in part if _figure(live[n].metrics, FIGURES[0]) is not None}
-        rows = sum(int(one.metrics["evaluated"]) for one in judged.values())
+    def _judged(self, part: list[int]) -> dict[int, dict[str, Any]]:
+        """What the live model's figures were on batches of the last part, where it has any."""
+        before = self._replaced()
+        found = {
+            n: self._log.made[n].metrics if before is None else before.get(n, {}) for n in part
+        }
+        judged = {n: one for n, one in found.items() if _figure(one, FIGURES[0]) is not None}
+        rows = sum(int(one["evaluated"]) for one in judged.values())
         if rows < FEWEST:
             raise StoreError(
                 f"the live model of {self.store.root} has {rows} predicted rows on record in the "
@@ -175,6 +180,20 @@ class Retrain:
                 "--last, or let rillet run read more events with model.evaluate = true"
             )
         return judged
+
+    def _replaced(self) -> dict[int, dict[str, Any]] | None:
+        """Figures of a live model that was retrained itself, by micro-batch; else None.
+
+        Its own, on what it was compared on, and those of the versions that followed it.
+        """
+        root = Line.of(self.store).root
+        if not root:
+            return None
+        made = self.store.manifest(root)
+        later = {n: one.metrics for n, one in self._log.made.items() if n > made.batch}
+        columns = made.metrics.get("judged", {"batch": []})
+        rows = zip(*columns.values(), strict=True)
+        return later | {row[0]: dict(zip(columns, row, strict=True)) for row in rows}
 
     def _warm(self, log: list[int]) -> Any:
         """A trainer with the weights of all epochs but the last, and nothing remembered."""
@@ -185,16 +204,10 @@ class Retrain:
             if former is not None:
                 trainer.adopt(former)
             for place, number in enumerate(log if epoch < self.epochs else []):
-                self._step(trainer, number, self._read(number))
+                self._step(trainer, number, self._log.read(number))
                 self.tell(f"epoch {epoch} of {self.epochs}", place + 1, len(log))
             former = trainer
-        self._hashes.clear()
         return former
-
-    def _read(self, number: int) -> pa.RecordBatch:
-        batch, told = self.store.read_batch(number)
-        self._hashes.append(told)
-        return batch
 
     def _step(self, trainer: Any, number: int, batch: pa.RecordBatch) -> Step:
         try:
@@ -211,10 +224,10 @@ class Retrain:
     # -- the verdict ----------------------------------------------------------------
 
     def _compare(
-        self, judged: dict[int, Manifest], figures: dict[int, dict[str, Any]]
+        self, judged: dict[int, dict[str, Any]], figures: dict[int, dict[str, Any]]
     ) -> dict[str, Any]:
-        """Both models on the same rows, by figure."""
-        rows = np.array([one.metrics["evaluated"] for one in judged.values()], float)
+        """Both models on the same rows, by figure; one that either lacks is left out."""
+        rows = np.array([one["evaluated"] for one in judged.values()], float)
         out: dict[str, Any] = {
             "rows": int(rows.sum()),
             "batches": len(judged),
@@ -224,7 +237,7 @@ class Retrain:
         }
         for name in FIGURES:
             mine = [_figure(figures[number], name) for number in judged]
-            theirs = [_figure(one.metrics, name) for one in judged.values()]
+            theirs = [_figure(one, name) for one in judged.values()]
             if None in mine or None in theirs:
                 continue
             both = np.array(mine, float) * rows, np.array(theirs, float) * rows
@@ -242,6 +255,8 @@ class Retrain:
         """In words, where it is."""
         for name in FIGURES:
             found = comparison.get(name)
+            if name == FIGURES[0] and not found:
+                yield f"{name} of the retrained model is not known: nothing to compare"
             if found and not found["no_worse"]:
                 low = found["difference"]["low"]
                 bound = "unknown" if low is None else f"{low:+.4f}"
@@ -258,12 +273,13 @@ class Retrain:
         trainer: Any,
         snapshot: pa.Table,
         span: "_Span",
-        facts: tuple[int, dict[str, Any]],
+        facts: tuple[int, dict[str, Any], dict[str, Any]],
     ) -> Manifest:
         """Everything that the version needs, then its manifest, then CURRENT."""
-        begun, comparison = facts
+        begun, comparison, judged = facts
         replaced = self.store.versions()[-1]
-        number, log = replaced + 1, log_digest(self.epochs, self._hashes)
+        hashes = [self._log.made[n].batch_sha256 for n in self._log.accepted()]
+        number, log = replaced + 1, log_digest(self.epochs, hashes)
         self.store.put_serving(number, trainer.serving)
         self.store.put_checkpoint(number, trainer.save)
         nothing = pa.RecordBatch.from_pylist([], schema=EMBEDDINGS)
@@ -279,7 +295,7 @@ class Retrain:
             first_window_start=utc_ms(span.first),
             newest_event_time=utc_ms(span.newest),
             watermark=utc_ms(span.end),
-            metrics={"epochs": self.epochs, "comparison": comparison},
+            metrics={"epochs": self.epochs, "comparison": comparison, "judged": judged},
             gate=Verdict(served=True),
             digest=chain(GENESIS, log, rows),
             snapshot=number,
@@ -301,6 +317,16 @@ def _figure(metrics: dict[str, Any], name: str) -> float | None:
     found = metrics.get("model", metrics)
     value = found.get(name) if isinstance(found, dict) and metrics.get("evaluated") else None
     return float(value) if isinstance(value, int | float) else None
+
+
+def _columns(figures: dict[int, dict[str, Any]]) -> dict[str, list[Any]]:
+    """Figures of predicted batches as columns, for a manifest."""
+    kept = {n: one for n, one in figures.items() if _figure(one, FIGURES[0]) is not None}
+    columns: dict[str, list[Any]] = {
+        "batch": list(kept),
+        "evaluated": [one["evaluated"] for one in kept.values()],
+    }
+    return columns | {name: [_figure(one, name) for one in kept.values()] for name in FIGURES}
 
 
 def _no_worse(found: Interval, live: float, tolerance: float) -> bool:

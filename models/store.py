@@ -234,6 +234,20 @@ class Store:
             ) from None
         return batch, hashlib.sha256(data).hexdigest()
 
+    def read_trained(self, version: Manifest, number: int) -> pa.RecordBatch:
+        """Micro-batch `number`, which a version was trained on.
+
+        Raises:
+            StoreError: missing, damaged, or another one now.
+        """
+        batch, told = self.read_batch(number)
+        if told != version.batch_sha256:
+            raise StoreError(
+                f"micro-batch {self.batch_path(number)} is not the one that version "
+                f"{version.version} was trained on: restore it from a copy of the store"
+            )
+        return batch
+
     # -- versions ------------------------------------------------------------
 
     def versions(self) -> list[int]:

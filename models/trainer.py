@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from models.config import ModelConfig
 from models.errors import StoreError
+from models.heirs import Heirs
 from models.inputs import Part, embeddings
 from models.learn import learn
 from models.predict import Evaluation, K, Scorer, evaluate, predictions, report
@@ -32,6 +33,7 @@ towers; 4 no likeness; 5 had attributes that did not add to u; 6 likeness along 
 directions; 7 neither dwells of past events nor lengths of items; 8 nothing of
 what came before an item."""
 _CHUNK = 4_096
+_BY_USER, _BY_ITEM = ("user",), ("item", "history")  # tables with a row for each
 _DAY_MS, _HOUR_MS = 86_400_000, 3_600_000
 _NEVER = np.iinfo(np.int64).min
 Ints = NDArray[np.integer]
@@ -79,6 +81,7 @@ class Trainer:
         self.tuned = config.baseline_rows  # rows on which the baselines' arms are told apart
         self.log: Callable[[int], pa.RecordBatch] | None = None  # read where rows are replayed
         self.replayer = Replayer(config)
+        self._heirs: list[Heirs] = []  # of users, of items; none where nothing was adopted
         encoder = text_encoder(config.text_model, config.text_model_sha256)
         self.state = State(config, encoder.width)
         self._preparer = Preparer(config, items, users, encoder)
@@ -100,7 +103,7 @@ class Trainer:
         """
         before = self.state.now
         step = self._preparer.prepare(self.state, number, rows)
-        self._grow()
+        self._grow(step)
         figures: dict[str, Any] = {"rows": len(step.batch)}
         evaluation, predicted = None, None
         if self.config.evaluate or predictions:
@@ -127,14 +130,27 @@ class Trainer:
         remember(self.state, step, self._preparer.attributes, self.config.overlap)
 
     def adopt(self, other: "Trainer") -> None:
-        """Go on from another trainer's weights and optimizers; what it remembers stays its own."""
-        self.model.load({name: value.numpy() for name, value in other.model.state().items()})
+        """Go on from another trainer's weights and optimizers; what it remembers stays its own.
 
-    def _grow(self) -> None:
+        An id begins with the vectors that the other had for it, at whatever row.
+        """
+        learned = {name: value.numpy() for name, value in other.model.state().items()}
+        self.model.load(learned)
+        tables = self.model.tables
+        for ids, names in ((other.state.user_ids, _BY_USER), (other.state.item_ids, _BY_ITEM)):
+            self._heirs.append(Heirs(ids, {name: other.model.tables[name] for name in names}))
+            for name in names:
+                tables[name].reset(np.arange(len(learned[f"{name}/rows"])))
+
+    def _grow(self, step: Prepared) -> None:
         state, tables = self.state, self.model.tables
         tables["user"].grow(state.user_ids.capacity)
         tables["item"].grow(state.item_ids.capacity)
         tables["history"].grow(state.item_ids.capacity)
+        if self._heirs:
+            users, items = self._heirs
+            users.place(step.users, state.user_ids, tables)
+            items.place(np.array(state.fresh, np.int32), state.item_ids, tables)
         if state.fresh:
             rows = np.unique(np.array(state.fresh, np.int32))
             state.vectors[rows] = self._compute(rows)
@@ -222,6 +238,8 @@ class Trainer:
             gone.append(silent + ids.make_room())
         users, items = (np.array([row for _, row in pairs], np.int32) for pairs in gone)
         state.reset(users, items)
+        for heirs, rows in zip(self._heirs, (users, items), strict=False):
+            heirs.release(rows)
         for name, rows in (("user", users), ("item", items), ("history", items)):
             if len(rows):
                 self.model.tables[name].reset(rows)
@@ -289,7 +307,7 @@ class Trainer:
         config: ModelConfig,
         items: pa.Table | None,
         users: pa.Table | None,
-    ) -> "Trainer":
+    ) -> Self:
         """The trainer that `save` wrote, to the byte.
 
         Raises:

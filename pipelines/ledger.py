@@ -113,10 +113,11 @@ def summary(store: Store, counted: dict[str, int], past: Past) -> dict[str, Any]
     newest = store.manifest(versions[-1]) if versions else None
     served, rows = store.current(), counted.get("rows", 0)
     duplicates = counted.get("duplicates", 0)
-    if rows:
-        message = f"{rows} rows; version {served} is served"
+    told = f"{rows} rows" if rows else "nothing new in these events"
+    if served is None:
+        message = f"{told}; there is no version to serve yet"
     else:
-        message = f"nothing new in these events; version {served} is still served"
+        message = f"{told}; version {served} is {'served' if rows else 'still served'}"
     return {
         "versions": len(versions),
         "served": served,

@@ -66,11 +66,12 @@ class RetrainJob:
 
     def run(self) -> dict[str, Any]:
         """Retrain, compare, publish; the outcome, which is also left in the store."""
-        quiet = self.model.model_copy(update={"evaluate": False})
+        # It has to predict what it is compared on, whatever the settings say of later runs.
+        judged, quiet = (self.model.model_copy(update={"evaluate": told}) for told in (True, False))
         with self.store.lock("writer"):
             outcome = Retrain(
                 store=self.store,
-                trainers=TrainerLoader(self.store, self.model, self.trainer),
+                trainers=TrainerLoader(self.store, judged, self.trainer),
                 warmers=TrainerLoader(self.store, quiet, self.trainer),
                 model=self.settings,
                 publish=[FileSink(self.store).publish],

@@ -150,10 +150,16 @@ def _real(rows: Floats, block: int) -> dict[str, Any]:
     }
 
 
-def _means(rows: Floats, head: int) -> dict[str, dict[str, float]]:
-    """Figures of the running means, by name."""
+def _means(rows: Floats, head: int) -> dict[str, dict[str, float | None]]:
+    """Figures of the running means, by name; None where they cannot be told."""
     y, figures = rows[:, 1], _of_chance if head < BINARY_HEADS else _of_value
-    return {name: figures(y, rows[:, 3 + place]) for place, name in enumerate(MEANS)}
+    return {
+        name: {
+            figure: value if math.isfinite(value) else None
+            for figure, value in figures(y, rows[:, 3 + place]).items()
+        }
+        for place, name in enumerate(MEANS)
+    }
 
 
 def _of_chance(y: Floats, p: Floats) -> dict[str, float]:

@@ -13,6 +13,7 @@ novelty@k
 Means over lists have intervals; coverage, which grows with the lists that are counted, has none.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from models.evaluation.bootstrap import interval
 from models.evaluation.figures import novelty, spread
 from models.evaluation.tally import Cells
 
-__all__ = ["Categories", "ListTally"]
+__all__ = ["Categories", "ListTally", "Shown"]
 
 _COMMONEST = 512
 Ints = NDArray[np.integer]
@@ -51,12 +52,33 @@ class Categories:
         most = 2 * sum(map(bool, self._of.values())) >= len(self._of)
         self.width = min(len(counts), _COMMONEST) if most else 0
 
-    def of(self, names: list[str | None]) -> NDArray[np.float32]:
+    def of(self, names: list[str]) -> NDArray[np.float32]:
         """`[names, width]` float32; width is 0 where most items have no category."""
         out = np.zeros((len(names), self.width), np.float32)
         for row, name in enumerate(names):
-            out[row, self._of.get(name or "", [])] = 1.0
+            out[row, self._of.get(name, [])] = 1.0
         return out
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The lists of a micro-batch, described as of when they were made.
+
+    Attributes:
+        lists: item rows, best first, one array a question.
+        rows: `[n]` distinct rows in them, ascending.
+        names: ids of these rows.
+        vectors: `[n, dim]` of them.
+        candidates: how many items could be listed.
+        arrived: ids that could be listed for the first time since the last micro-batch.
+    """
+
+    lists: list[Ints]
+    rows: Ints
+    names: list[str]
+    vectors: NDArray[np.floating]
+    candidates: int
+    arrived: list[str]
 
 
 class ListTally:
@@ -70,44 +92,34 @@ class ListTally:
     def __init__(self, categories: Categories, cells: Cells) -> None:
         self._categories, self._cells = categories, cells
         self._shown: set[str] = set()
-        self._candidates = 0
+        self._candidates: set[str] = set()
         self._sums = {
             name: np.zeros((2, len(cells)))  # sums over lists, and their number
             for name in ("diversity", "category_diversity", "novelty")
         }
 
-    def add(
-        self,
-        cell: int,
-        lists: list[Ints],
-        names: list[str | None],
-        vectors: NDArray[np.floating],
-        counts: tuple[dict[str, int], int, int],
-    ) -> None:
+    def add(self, cell: int, shown: Shown, counts: tuple[dict[str, int], int]) -> None:
         """Count the lists of a micro-batch.
 
         Args:
             cell: where.
-            lists: item rows, best first, one array a question.
-            names: id of each item row.
-            vectors: `[item rows, dim]`.
-            counts: earlier positive rows by item, of all, and how many items are known.
+            shown: the lists.
+            counts: earlier positive rows by item, and of all.
         """
-        by_item, total, known = counts
-        self._candidates = max(self._candidates, known)
-        for size in {len(part) for part in lists}:
-            rows = np.array([part for part in lists if len(part) == size], np.int64)
-            distinct, place = np.unique(rows, return_inverse=True)
-            held = [names[row] for row in distinct.tolist()]
-            self._shown.update(name for name in held if name)
-            place = place.reshape(rows.shape)
-            earlier = np.array([by_item.get(name or "", 0) for name in held], np.int64)
-            surprise = novelty(earlier, total, known)
-            self._count(cell, "novelty", surprise[place].mean(axis=1) if size else np.zeros(0))
+        by_item, total = counts
+        self._candidates.update(shown.arrived)
+        self._shown.update(shown.names)
+        earlier = np.array([by_item.get(name, 0) for name in shown.names], np.int64)
+        surprise = novelty(earlier, total, shown.candidates)
+        categories = self._categories.of(shown.names)
+        for size in {len(part) for part in shown.lists} - {0}:
+            rows = np.array([part for part in shown.lists if len(part) == size], np.int64)
+            place = np.searchsorted(shown.rows, rows)
+            self._count(cell, "novelty", surprise[place].mean(axis=1))
             if size > 1:
-                self._count(cell, "diversity", spread(vectors[distinct][place].astype(float)))
+                self._count(cell, "diversity", spread(shown.vectors[place].astype(float)))
             if size > 1 and self._categories.width:
-                self._count(cell, "category_diversity", spread(self._categories.of(held)[place]))
+                self._count(cell, "category_diversity", spread(categories[place]))
 
     def _count(self, cell: int, name: str, values: NDArray[np.floating]) -> None:
         self._sums[name][:, cell] += values.sum(), len(values)
@@ -119,5 +131,5 @@ class ListTally:
             for name, sums in self._sums.items()
             if sums[1].any()
         }
-        share = len(self._shown) / self._candidates if self._candidates else None
+        share = len(self._shown) / len(self._candidates) if self._candidates else None
         return {"coverage": {"value": share}, "listed": len(self._shown), **means}

@@ -24,19 +24,22 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from models.config import ModelConfig
 from models.errors import RequestError
 from models.evaluation.heads import HeadTally
-from models.evaluation.lists import Categories, ListTally
+from models.evaluation.lists import Categories, ListTally, Shown
 from models.evaluation.means import RunningMeans
 from models.evaluation.slices import Activity
 from models.evaluation.tally import Cells, Tally
 from models.inputs import Batch, head_targets, read_batch
+from models.log import TrainingLog
 from models.predict import Evaluation
 from models.prepare import Prepared
 from models.schema import EMBEDDINGS
 from models.store import Store
+from models.stream import grown
 from models.trainer import StepResult, Trainer
 
 __all__ = ["ARMS", "Contestant", "Replay", "Request", "replay"]
@@ -45,6 +48,7 @@ ARMS = ("stale", "frozen", "retrained")
 """Models that can be compared with the live one."""
 
 _EVERY_S = 2.0
+_NEVER = np.iinfo(np.int64).min
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +92,41 @@ class Request:
 
 
 class _Student(Trainer):
-    """A trainer that publishes nothing."""
+    """A trainer that publishes nothing, and keeps the lists that it makes."""
+
+    shown: Shown | None = None
+    _offered: NDArray[np.bool_] = np.zeros(0, bool)  # item rows that could be listed before
+
+    def _predict(self, step: Prepared, *, keep: bool) -> tuple[Evaluation, pa.RecordBatch | None]:
+        evaluation, predicted = super()._predict(step, keep=keep)
+        if keep:
+            self.shown = self._described(step, evaluation.top)
+        return evaluation, predicted
+
+    def _described(self, step: Prepared, lists: list[NDArray[np.integer]]) -> Shown:
+        """As of now: what is learned or recycled next belongs to the lists after these."""
+        names, candidates = self.state.item_ids.names, np.flatnonzero(step.candidates)
+        offered = grown(self._offered, len(step.candidates))
+        offered &= step.candidates
+        fresh = candidates[~offered[candidates]]
+        offered[fresh] = True
+        self._offered = offered
+        rows = np.unique(np.concatenate([np.zeros(0, np.int64), *lists]))
+        return Shown(
+            lists=lists,
+            rows=rows,
+            names=[names[row] or "" for row in rows.tolist()],
+            vectors=self.state.vectors[rows],
+            candidates=len(candidates),
+            arrived=[names[row] or "" for row in fresh.tolist()],
+        )
+
+    def _expire(self, before: int) -> tuple[list[str], list[str]]:
+        gone = super()._expire(before)
+        if gone[1]:  # their rows may be others' by the next micro-batch
+            used = self.state.item_ids.last_seen[: len(self._offered)] > _NEVER
+            self._offered = self._offered & used
+        return gone
 
     def _delta(self, step: Prepared, gone: tuple[list[str], list[str]]) -> pa.RecordBatch:
         del step, gone
@@ -114,7 +152,7 @@ class _Frozen(_Stale):
 class Contestant:
     """A model and how it has done."""
 
-    trainer: Trainer
+    trainer: _Student
     ranks: Tally
     lists: ListTally
     heads: HeadTally
@@ -169,6 +207,7 @@ class _Run:
         monotonic: Callable[[], float],
     ) -> None:
         self.request, self._tell, self._monotonic = request, tell, monotonic
+        self._log = TrainingLog.of(request.store)
         self.numbers, self._left_out = request.numbers()
         self.split = min(
             max(1, round((1 - request.last) * len(self.numbers))), len(self.numbers) - 1
@@ -179,7 +218,7 @@ class _Run:
         self._categories = Categories(self._catalogue["items"])
         self._activity, self._means = Activity(), RunningMeans()
         self._told_at = -_EVERY_S
-        live = self._contestant(self._made(_Student))
+        live = self._contestant(self._made())
         arms = live.trainer.state.baselines.totals.shape[1]
         baselines = Tally(self.cells, arms, request.k)
         self.out = Replay(
@@ -205,16 +244,18 @@ class _Run:
         work(*args)
         self.out.seconds[name] = round(self._monotonic() - begun, 3)
 
-    def _made(self, kind: type[Trainer], *, evaluate: bool = True) -> Trainer:
+    def _made(self, *, evaluate: bool = True) -> _Student:
         config = self._config.model_copy(update={"evaluate": evaluate})
-        trainer = kind(config, self._catalogue["items"], self._catalogue["users"])
+        trainer = _Student(config, self._catalogue["items"], self._catalogue["users"])
         trainer.log = self._read
         return trainer
 
     def _read(self, number: int) -> pa.RecordBatch:
-        return self.request.store.read_batch(number)[0]
+        if number in self._log.made:
+            return self._log.read(number)
+        return self.request.store.read_batch(number)[0]  # not trained on yet
 
-    def _contestant(self, trainer: Trainer) -> Contestant:
+    def _contestant(self, trainer: _Student) -> Contestant:
         trainer.listed, trainer.log = self.request.k, self._read
         trainer.tuned = sys.maxsize  # the best arm in hindsight is judged on every row
         ranks = Tally(self.cells, 1, self.request.k)
@@ -232,11 +273,11 @@ class _Run:
         if "retrained" in arms:
             self.out.contestants["retrained"] = self._contestant(self._retrained(live))
 
-    def _retrained(self, live: Trainer) -> Trainer:
+    def _retrained(self, live: _Student) -> _Student:
         """Its first epoch is what the live model has done."""
         trainer = live
         for epoch in range(1, self.request.epochs):
-            former, trainer = trainer, self._made(_Student, evaluate=False)
+            former, trainer = trainer, self._made(evaluate=False)
             trainer.adopt(former)
             for place, number in enumerate(self.numbers[: self.split]):
                 trainer.step(number, self._read(number))
@@ -297,13 +338,11 @@ class _Run:
         told: tuple[Any, Any, Any],
     ) -> None:
         """Lists and heads, after the split only."""
-        found, state = result.evaluation, one.trainer.state
-        if found is None:
+        found, shown = result.evaluation, one.trainer.shown
+        if found is None or shown is None:
             return
-        known = int(self.out.contestants["live"].trainer.state.known.sum())
-        counts = self._activity.by_item, self._activity.total, known
         cell = self.cells.of(place)
-        one.lists.add(cell, found.top, state.item_ids.names, state.vectors, counts)
+        one.lists.add(cell, shown, (self._activity.by_item, self._activity.total))
         where = found.head_rows
         (targets, present), means, slices = told
         one.heads.add(

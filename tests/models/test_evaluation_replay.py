@@ -129,6 +129,23 @@ def test_coverage_is_of_what_was_listed(told, predicted):
     assert 0 < varied["low"] < varied["value"] < varied["high"] < 1
 
 
+def test_coverage_is_of_ids_where_rows_are_recycled(tmp_path, cut):
+    tight = SMALL.model_copy(update={"item_limit": 20})
+    store = logged(tmp_path, cut, tight)
+    told = report(replay(Request(store=store, config=tight, k=K, arms=(), epochs=1)))
+    trainer, listed, offered = Trainer(tight, None, None), set(), set()
+    for number, part in enumerate(cut, 1):
+        names, known = trainer.state.item_ids.names, np.flatnonzero(trainer.state.known)
+        before = {names[row] for row in known.tolist()}
+        rows = trainer.step(number, part, predictions=True).predictions.to_pylist()
+        if number > round(0.5 * len(cut)):
+            offered |= before
+            listed |= {item for r in rows for item in r["top20"][:K]}
+    assert len(offered) > 20 > len(before)
+    assert told["lists"]["live"][f"listed@{K}"] == len(listed)
+    assert told["lists"]["live"][f"coverage@{K}"]["value"] == len(listed) / len(offered)
+
+
 def test_slices_part_the_rows(told):
     rows = {name: found["questions"] for name, found in told["slices"].items()}
     for one, other in (("new_users", "old_users"), ("new_items", "old_items")):

@@ -22,7 +22,7 @@ from models.evaluation.figures import (
     weighted_spearman,
 )
 from models.evaluation.heads import HeadTally
-from models.evaluation.lists import Categories, ListTally
+from models.evaluation.lists import Categories, ListTally, Shown
 from models.evaluation.means import PRIOR, RunningMeans
 from models.evaluation.slices import NEW, SLICES, Activity
 from models.evaluation.tally import CELLS, Cells, Tally, against
@@ -358,12 +358,23 @@ def test_lists_by_hand():
     items = pa.table({"item_id": ["a", "b", "c"], "categories": [["x"], ["x", "y"], ["y"]]})
     tally = ListTally(Categories(items), Cells(2))
     vectors = np.array([[0, 0], [1, 0], [0, 1], [1, 1]], float)
-    names = [None, "a", "b", "c"]
-    counts = ({"a": 3}, 4, 4)
-    tally.add(0, [np.array([1, 2]), np.array([2, 3])], names, vectors, counts)
-    tally.add(1, [np.array([1])], names, vectors, counts)
+    names = ["", "a", "b", "c"]
+
+    def shown(lists, arrived):
+        rows = np.unique(np.concatenate(lists))
+        return Shown(
+            lists=[np.array(one) for one in lists],
+            rows=rows,
+            names=[names[row] for row in rows],
+            vectors=vectors[rows],
+            candidates=4,
+            arrived=arrived,
+        )
+
+    tally.add(0, shown([[1, 2], [2, 3]], ["a", "b", "c", "d"]), ({"a": 3}, 4))
+    tally.add(1, shown([[1]], ["e"]), ({"a": 3}, 4))  # d is gone: still four at a time
     told = tally.report()
-    assert told["coverage"] == {"value": 3 / 4}
+    assert told["coverage"] == {"value": 3 / 5}
     assert told["listed"] == 3
     root = 1 / math.sqrt(2)
     values = {name: told[name]["value"] for name in ("diversity", "category_diversity", "novelty")}

@@ -266,6 +266,59 @@ def test_too_little_to_compare_on(store):
         retrain(store, last=0.1)
 
 
+def test_a_second_retrain_is_compared_with_the_first(store):
+    first = retrain(store, Worse(), tolerance=1.0)["comparison"]
+    assert store.current() == LAST + 1
+    told = retrain(store, dry_run=True)["comparison"]
+    assert told["recall@20"]["live"] == first["recall@20"]["retrained"]
+    assert (told["rows"], told["first"]) == (first["rows"], first["first"])
+
+
+def test_after_a_retrain_later_versions_speak_for_themselves(store):
+    first = retrain(store, Worse(), tolerance=1.0)["comparison"]
+    train(store, log(store, ROWS + 40), start=LAST)
+    told = retrain(store, dry_run=True, last=0.9)["comparison"]
+    assert (told["first"], told["last"]) == (first["first"], LAST + 10)  # before it nobody knows
+    later = [store.manifest(n + 1).metrics for n in range(LAST + 1, LAST + 11)]
+    found = [first["rows"] * first["recall@20"]["retrained"]]
+    found += [one["evaluated"] * one["model"]["recall@20"] for one in later]
+    rows = first["rows"] + sum(one["evaluated"] for one in later)
+    assert told["recall@20"]["live"] == pytest.approx(sum(found) / rows, abs=1e-6)
+
+
+def test_a_model_that_predicted_nothing_replaces_none(store):
+    class Silent(Fakes):
+        def fresh(self):
+            trainer = FakeTrainer()
+            real = trainer.step
+            trainer.step = lambda *args, **given: silenced(real(*args, **given))
+            return trainer
+
+    def silenced(step):
+        step.metrics.pop("model")
+        return step
+
+    told = retrain(store, Silent())
+    assert told["reasons"] == ["recall@20 of the retrained model is not known: nothing to compare"]
+    assert store.current() == LAST
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (lambda s: s.batch_path(5).unlink(), r"000005.arrow is missing, version 5 was trained on"),
+        (lambda s: (s.root / "versions/000005.json").unlink(), "no version of micro-batch 5"),
+        (lambda s: shutil.copy(s.batch_path(7), s.batch_path(5)), "is not the one that version 5"),
+    ],
+)
+def test_a_log_that_is_not_whole_is_refused(store, harm, words):
+    harm(store)
+    before = contents(store.root)
+    with pytest.raises(StoreError, match=words):
+        retrain(store)
+    assert contents(store.root) == before
+
+
 WRITES = 8
 
 
@@ -316,6 +369,14 @@ def test_a_store_that_never_was_retrained_has_one_line(store):
     before = contents(store.root)
     settle(store, NOW)
     assert contents(store.root) == before
+
+
+@pytest.mark.parametrize("held", [None, "000999"])
+def test_what_is_served_is_found_again(store, held):
+    current = store.root / "CURRENT"
+    current.unlink() if held is None else current.write_text(held)
+    settle(store, NOW)
+    assert store.current() == LAST
 
 
 def test_old_copies_stay_within_their_number_after_a_retrain(store):
