@@ -15,7 +15,7 @@ import pyarrow as pa
 import xxhash
 from numpy.typing import NDArray
 
-from models.errors import JobError
+from models.errors import JobError, RequestError
 from models.fingerprint import fingerprint
 
 __all__ = [
@@ -103,10 +103,15 @@ def text_encoder(path: str | None, expected: str = "") -> TextEncoder:
         expected: the fingerprint that its files must have; "" for any.
 
     Raises:
-        RequestError: the path holds no such model.
+        RequestError: the path holds no such model, or one is expected and there is no path.
         JobError: its files are others than when the job was started.
     """
     if path is None:
+        if expected:
+            raise RequestError(
+                f"the text model with the fingerprint {expected[:12]}… is needed, and where it is "
+                "is not on record: give it as model.text_model, with rillet retrain --config"
+            )
         return HashedSubwords()
     found = fingerprint(Path(path))
     if expected and found != expected:

@@ -57,7 +57,7 @@ def held(
         store.clean()
         try:
             if not store.last_batch():
-                store.create(_settings(config))
+                store.create(_recorded(config))
             yield
         except BaseException:
             durable.remove(pending_path(store))
@@ -141,6 +141,13 @@ def _settings(config: JobConfig) -> dict[str, Any]:
     kept: dict[str, Any] = config.model_dump(mode="json", exclude={"store"})
     for section, name in _FREE:
         del kept[section][name]
+    return kept
+
+
+def _recorded(config: JobConfig) -> dict[str, Any]:
+    """What a store remembers: `_settings`, and where the text model is for commands on it."""
+    kept, path = _settings(config), config.model.text_model
+    kept["model"]["text_model"] = path and str(Path(path).resolve())
     return kept
 
 

@@ -4,8 +4,10 @@ import pytest
 
 from models.errors import RequestError, StoreError
 from models.store import Store
+from models.text import text_encoder
 from pipelines import ledger
 from pipelines.config import load_job
+from pipelines.stored import stored_model
 
 
 def job(path):
@@ -33,8 +35,15 @@ def test_a_store_refuses_other_files_but_not_another_place(tmp_path):
         pass
     (store.root / "batches" / "000001.arrow").write_bytes(b"")
     ledger.check(store, job(tmp_path / "b"))
+    found = stored_model(store)  # for commands that have the store alone
+    assert (found.text_model, len(found.text_model_sha256)) == (str(tmp_path / "a"), 64)
     with pytest.raises(StoreError, match=r"was made with model.text_model_sha256"):
         ledger.check(store, job(tmp_path / "c"))
+
+
+def test_without_its_place_a_text_model_is_not_left_out_unsaid():
+    with pytest.raises(RequestError, match=r"fingerprint 0{12}… is needed.*retrain --config"):
+        text_encoder(None, "0" * 64)
 
 
 def test_a_store_that_recorded_an_overlap_goes_on(tmp_path):
