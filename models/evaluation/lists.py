@@ -55,7 +55,7 @@ class Categories:
     def of(self, names: list[str]) -> NDArray[np.float32]:
         """`[names, width]` float32; width is 0 where most items have no category."""
         out = np.zeros((len(names), self.width), np.float32)
-        for row, name in enumerate(names):
+        for row, name in enumerate(names if self.width else ()):
             out[row, self._of.get(name, [])] = 1.0
         return out
 

@@ -394,4 +394,5 @@ def test_lists_by_hand():
 def test_few_categories_tell_nothing():
     items = pa.table({"item_id": ["a", "b", "c"], "categories": [["x"], None, None]})
     assert Categories(items).width == 0
+    assert Categories(items).of(["a", "b"]).shape == (2, 0)
     assert Categories(None).width == 0
