@@ -81,19 +81,20 @@ class Baselines:
         self.counts.sums[rows] = 0.0
         self.transitions.drop(rows, left=True, right=True)
 
-    def update(self, items: Ints, last: Ints, times: Ints) -> None:
+    def update(self, items: Ints, last: Ints, times: Ints, weight: float = 1.0) -> None:
         """Count a micro-batch's wanted rows.
 
         Args:
             items: `[n]` item rows.
             last: `[n]` the user's item before; 0 where there was none.
             times: `[n]` epoch ms.
+            weight: what a row counts.
         """
-        self.counts.add(items, np.ones(len(items)), times)
+        self.counts.add(items, np.full(len(items), weight), times)
         known = (last > 0) & (items > 0)
         if known.any():
-            ones = np.ones(int(known.sum()))
-            self.transitions.add(last[known], items[known], ones, int(times.max()))
+            weights = np.full(int(known.sum()), weight)
+            self.transitions.add(last[known], items[known], weights, int(times.max()))
 
     def ranks(
         self,

@@ -242,6 +242,7 @@ class Lineage:
         earlier = parent.snapshot if parent else None
         manifest = _manifest(
             batch,
+            parent,
             version=version,
             through=number if self._line.shift else None,
             parent=parent.version if parent else None,
@@ -318,18 +319,22 @@ class Lineage:
         self._committed_at = self.monotonic()
 
 
-def _manifest(batch: pa.RecordBatch, **fields: Any) -> Manifest:
-    """The manifest of a batch's version: what the rows say, and `fields`."""
+def _manifest(batch: pa.RecordBatch, before: Manifest | None, **fields: Any) -> Manifest:
+    """The manifest of a batch's version: what the rows say, `before` the same, and `fields`.
+
+    A version knows what the accepted one before it knew: late rows alone make none older.
+    """
     starts, ends, anchors = (
         batch.column(name).cast(pa.int64()).to_pylist()
         for name in ("window_start", "window_end", "anchor_time")
     )
+    newest, watermark = utc_ms(max(anchors)), utc_ms(max(ends))
     return Manifest(
         rows=batch.num_rows,
         windows=len(set(zip(starts, ends, strict=True))),
         first_window_start=utc_ms(min(starts)),
-        newest_event_time=utc_ms(max(anchors)),
-        watermark=utc_ms(max(ends)),
+        newest_event_time=max(newest, before.newest_event_time) if before else newest,
+        watermark=max(watermark, before.watermark) if before else watermark,
         **fields,
     )
 

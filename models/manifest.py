@@ -47,7 +47,7 @@ class Manifest(
     """Distinct event-time windows among the rows."""
     first_window_start: datetime
     newest_event_time: datetime
-    """The newest event time that its rows state (their anchors')."""
+    """The newest event time that it contains: of its rows' anchors, and of the versions before."""
     watermark: datetime
     """The newest window end: every earlier event that was not late is in."""
     metrics: dict[str, Any]

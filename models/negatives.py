@@ -24,7 +24,7 @@ def draw(
     Costs what is drawn, however many items there are.
 
     Args:
-        hot: rows, ascending; all among `known`, fewer than `size`.
+        hot: rows, ascending; all among `known`, at most `size`.
         known: rows that may be drawn, ascending.
         size: how many.
         rng: decides the sample.

@@ -145,6 +145,7 @@ class Preparer:
 
     def _publish(self, state: State, until_ms: int) -> None:
         """Catalogue items that have appeared by now become candidates."""
+        first = state.published_until is None  # all of a version that is a whole copy
         names = self._catalogue.appeared(state.published_until, until_ms)
         state.published_until = until_ms
         names = [name for name in names if name not in state.item_ids]
@@ -156,6 +157,8 @@ class Preparer:
             state.grow()
             self._describe(state, names, rows)
             state.know(rows[rows > 0])
+            if not first:
+                state.appeared = rows[rows > 0].tolist()
 
     def _describe(self, state: State, names: list[str], rows: Ints) -> None:
         """Give new item rows their words, what these are like, and their date of publication."""

@@ -261,7 +261,7 @@ class Recommender(tfrs.Model):
         Args:
             leaves: see `leaves`; their rows may be a part of the step's.
             given: the same rows of types, ages, dwells, alike and `ROW_FLOATS`; features
-                `[b + k, F]`, item_likeness `[b + k, likeness]`, correction `[k]`, masked
+                `[b + k, F]`, item_likeness `[b + k, fixed]`, correction `[k]`, masked
                 `[b, k]`, base.
         """
         names = ("user", "past", "attributes", "context")
@@ -300,7 +300,7 @@ class Recommender(tfrs.Model):
         Args:
             u: `[b, vector_dim]`.
             others: `[k, …]` `[v, b, F]`.
-            fixed: `[k, likeness]` t; apart, as nothing learns from its gradient.
+            fixed: `[k, fixed]` t; apart, as nothing learns from its gradient.
         """
         u, q = tf.split(u, [others.shape[1], self.config.fixed], 1)
         alike = _inner(q, fixed) if self.config.fixed else 0.0
@@ -334,7 +334,7 @@ class Recommender(tfrs.Model):
         return self.loss_of(self.leaves(given), given)
 
     def unpacked(self, inputs: Inputs) -> Inputs:
-        """The arrays of a packed step, and what its past items are like, `[b, l, likeness]`."""
+        """The arrays of a packed step, and what its past items are like, `[b, l, fixed]`."""
         given = self.signatures.unpacked(inputs, inputs["row_floats"].shape[0])
         return given | {"alike": _placed(given["past_likeness"], given["past"])}
 

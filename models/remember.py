@@ -9,6 +9,7 @@ from models.state import State
 __all__ = ["remember"]
 
 _NEVER = np.iinfo(np.int64).min
+_NOBODY = np.zeros(1, np.int32)  # row 0: ids that found no room
 
 
 def remember(state: State, step: Prepared, attributes: Attributes, overlap: int) -> None:
@@ -30,19 +31,26 @@ def remember(state: State, step: Prepared, attributes: Attributes, overlap: int)
     state.seen.stay(users[told], items[told], batch.stays[dwelt][told])
     state.window = max(state.window, int(batch.window_end.max(initial=state.window)))
     state.hot.touch(np.unique(step.items))
-    state.user_stats.update(step.users, step.targets, step.present)
-    state.item_stats.update(step.items, step.targets, step.present)
-    state.length_stats.update(state.lengths[step.items], step.targets, step.present)
-    state.baselines.update(step.items[wanted], step.last[wanted], batch.anchor[wanted])
+    of_length = state.lengths[step.items]
+    for stats, rows in (
+        (state.user_stats, step.users),
+        (state.item_stats, step.items),
+        (state.length_stats, of_length),
+    ):
+        stats.update(rows, step.targets, step.present, 1.0 / overlap)
+    for stats in (state.user_stats, state.item_stats):
+        stats.reset(_NOBODY)  # it is what strangers are taken for
+    wanted_at = step.items[wanted], step.last[wanted], batch.anchor[wanted]
+    state.baselines.update(*wanted_at, 1.0 / overlap)
     state.before.add(step.items[wanted], step.inputs["past"][wanted], 1.0 / overlap)
-    _count_keys(state, step, attributes)
+    _count_keys(state, step, attributes, 1.0 / overlap)
     _profile(state, step)
     state.know(step.items[step.items > 0])
     state.now = max(state.now, int(batch.anchor.max(initial=state.now)))
 
 
-def _count_keys(state: State, step: Prepared, attributes: Attributes) -> None:
-    """Popularity by attribute and context value, of wanted rows."""
+def _count_keys(state: State, step: Prepared, attributes: Attributes, weight: float) -> None:
+    """Popularity by attribute and context value, of wanted rows that count `weight` each."""
     batch = step.batch
     codes = attributes.codes(batch.users)[batch.user]
     row, column = np.nonzero(codes)
@@ -58,8 +66,8 @@ def _count_keys(state: State, step: Prepared, attributes: Attributes) -> None:
     counts = np.bincount(code, minlength=len(distinct))
     keys = state.key_ids.admit(distinct, np.full(len(distinct), step.now), counts)[code]
     kept &= keys > 0
-    ones = np.ones(int(kept.sum()))
-    state.key_counts.add(keys[kept], step.items[row[kept]], ones, step.now)
+    weights = np.full(int(kept.sum()), weight)
+    state.key_counts.add(keys[kept], step.items[row[kept]], weights, step.now)
 
 
 def _profile(state: State, step: Prepared) -> None:

@@ -115,6 +115,7 @@ class State:
         self.published_at = np.full(items, _NEVER, np.int64)  # when a delta last held it
         self.vectors = np.zeros((items, config.dim), np.float32)  # v, as last computed
         self.fresh: list[int] = []  # item rows whose v was never computed; empty between steps
+        self.appeared: list[int] = []  # rows that a catalogue made known; empty between steps
         self.turn = 0  # item row from which stale v are computed anew
         self.now = _NEVER  # newest event time seen
         self.window = _NEVER  # end of the newest window seen

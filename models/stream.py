@@ -16,6 +16,7 @@ __all__ = ["DecayedCounts", "ItemStream", "RunningStats", "grown"]
 Floats = NDArray[np.float64]
 Rows = NDArray[np.integer]
 _MS_PER_H = 3_600_000.0
+_USUAL, _ODD = 100.0, 10.0  # from so many observations on: standard deviations that count in full
 _FLOOR = 0.02  # events: below it a decayed count is as good as none
 _NEVER = np.iinfo(np.int64).min
 
@@ -150,12 +151,23 @@ class RunningStats:
         """Forget rows that were recycled; what they added to the whole stays."""
         self.sums[rows] = self.n[rows] = 0.0
 
-    def update(self, rows: Rows, targets: Floats, present: NDArray[np.bool_]) -> None:
-        """Add targets `[n, heads]` where they are `present`."""
-        values = np.where(present, targets, 0.0)
+    def update(
+        self, rows: Rows, targets: Floats, present: NDArray[np.bool_], weight: float = 1.0
+    ) -> None:
+        """Add targets `[n, heads]` where they are `present`, each as `weight` observations.
+
+        A value that is absurd beside what was seen before counts as one that is merely odd:
+        what is kept never fades, and one of them would stand for all.
+        """
+        known = (np.arange(len(self.total[0])) >= self.binary) & (self.total[0] >= _USUAL)
+        odd = np.where(known, _ODD * self.spread(), np.inf)
+        values = np.clip(targets, self.mean() - odd, self.mean() + odd)
+        values = np.where(present, weight * values, 0.0)
+        counted = weight * present
         np.add.at(self.sums, rows, values)
-        np.add.at(self.n, rows, present.astype(float))
-        self.total += [present.sum(axis=0), values.sum(axis=0), (values**2).sum(axis=0)]
+        np.add.at(self.n, rows, counted)
+        squares = np.where(present, values**2 / weight, 0.0)
+        self.total += [counted.sum(axis=0), values.sum(axis=0), squares.sum(axis=0)]
 
     def mean(self) -> Floats:
         """Overall mean per head; of a binary one a rate, kept off 0 and 1."""

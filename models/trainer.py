@@ -237,6 +237,9 @@ class Trainer:
             silent = ids.expire(state.now - days * _DAY_MS) if looked else []
             gone.append(silent + ids.make_room())
         users, items = (np.array([row for _, row in pairs], np.int32) for pairs in gone)
+        keys = np.array([row for _, row in state.key_ids.make_room()], np.int32)
+        if len(keys):
+            state.key_counts.drop(keys, left=True, right=False)
         state.reset(users, items)
         for heirs, rows in zip(self._heirs, (users, items), strict=False):
             heirs.release(rows)
@@ -253,6 +256,8 @@ class Trainer:
         if state.retold:
             users, items = state.user_ids.used(), state.known_rows()
             state.retold = False
+        items = np.union1d(items, np.array(state.appeared, items.dtype))
+        state.appeared = []
         live = [self._part("user", users), self._part("item", self._published(items))]
         tombs: list[Part] = [
             (entity, names, np.zeros((len(names), self.config.vector_dim), np.float32), state.now)
@@ -269,7 +274,7 @@ class Trainer:
         return entity, names, vectors(held, self.state.now), self.state.now
 
     def _published(self, touched: Ints) -> Ints:
-        """Item rows that the delta holds, ascending: those touched, and those that have faded."""
+        """Item rows that the delta holds, ascending: touched or new ones, and those that faded."""
         state, last, published = self.state, self.state.stream.last, self.state.published_at
         touched = touched[state.item_ids.last_seen[touched] > _NEVER]  # recycled in this very step
         published[touched] = state.now

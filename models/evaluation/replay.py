@@ -8,7 +8,8 @@ live
 stale
     learned until the split; its weights stay as they were, counts, histories and new ids go on
 frozen
-    learned until the split and then nothing: new items are no candidates
+    learned until the split and then nothing: new items are no candidates, but for those of a
+    catalogue
 retrained
     learned everything before the split `epochs` times over, each time from empty counts
     with the weights of the time before; goes on as live does

@@ -74,6 +74,29 @@ def test_running_means_are_shrunk_towards_the_whole():
     assert nobody.tolist() == pytest.approx([0.0] * 4)
 
 
+def test_windows_that_overlap_observe_once():
+    rng = np.random.default_rng(0)
+    rows, targets = rng.integers(0, 3, 50), rng.normal(size=(50, 2))
+    once, often = (RunningStats(binary=1, real=1, size=3) for _ in range(2))
+    once.update(rows, targets, np.ones((50, 2), bool))
+    for _ in range(4):
+        often.update(rows, targets, np.ones((50, 2), bool), 0.25)
+    assert often.n == pytest.approx(once.n)
+    assert often.total == pytest.approx(once.total)
+    assert often.stats(np.arange(3)) == pytest.approx(once.stats(np.arange(3)))
+
+
+def test_one_absurd_value_does_not_stand_for_all():
+    rng = np.random.default_rng(0)
+    values = rng.integers(1, 6, (1_000, 1)).astype(float)
+    stats, there = RunningStats(binary=0, real=1, size=2), np.ones((1_000, 1), bool)
+    stats.update(np.ones(1_000, int), values, there)
+    usual = stats.mean()[0], stats.spread()[0]
+    stats.update(np.array([1]), np.array([[1e6]]), there[:1])
+    told = stats.mean()[0], stats.spread()[0]
+    assert told == pytest.approx((usual[0] + 10 * usual[1] / 1_001, usual[1]), rel=0.06)
+
+
 def test_what_is_not_present_does_not_count():
     stats = RunningStats(binary=1, real=0, size=2)
     stats.update(np.array([1]), np.array([[1.0]]), np.zeros((1, 1), bool))

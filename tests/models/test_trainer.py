@@ -275,6 +275,24 @@ def test_memory_is_bounded_on_a_stream_of_new_ids():
         assert np.isfinite(result.delta["embedding"].flatten().to_numpy()).all()
     assert trainer.model.tables["user"].weights.numpy().shape == (33, 8)
     assert len(trainer.state.seen) <= 32
+    # Row 0, where the others went, is what a stranger is taken for: nobody in particular.
+    assert not trainer.state.user_stats.n[0].any()
+    assert trainer.state.user_stats.total[0].sum() > 32
+
+
+def test_new_values_of_the_context_are_counted_when_there_is_no_room():
+    trainer = Trainer(SMALL.model_copy(update={"key_limit": 16}), None, None)
+    events = [
+        event(i, f"u{i % 5}", f"i{i % 7}", 20.0 * i, context=[("city", f"c{i // 3}")])
+        for i in range(120)
+    ]
+    for number, part in enumerate(batches(events), 1):
+        trainer.step(number, part)
+    held, counts = trainer.state.key_ids, trainer.state.key_counts
+    assert len(held) <= 16
+    newest = int(held.lookup(["context:city=c39"])[0])
+    assert newest > 0
+    assert len(counts.of(newest)[0]) > 0
 
 
 def test_items_appear_when_they_are_published():
@@ -290,6 +308,8 @@ def test_items_appear_when_they_are_published():
     assert set(first.predictions["top20"][0].as_py()) == {"old"}
     second = trainer.step(2, rows([event(2, "v", "x", 7_200)]), predictions=True)
     assert set(second.predictions["top20"][0].as_py()) == {"old", "late", "x"}
+    # Nobody has touched it, but it can be recommended: sinks have to have it.
+    assert {"late", "x"} <= set(second.delta["id"].to_pylist())
 
 
 def test_silent_items_of_a_catalogue_expire_as_long_after_they_appeared():

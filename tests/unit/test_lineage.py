@@ -234,6 +234,15 @@ def test_a_replay_that_differs_is_told(tmp_path, caplog):
     assert store.current() == last
 
 
+def test_late_rows_alone_make_no_version_older(tmp_path):
+    store, last = logged(tmp_path)
+    made = train(store, last)
+    store.log_batches([(last + 1, store.batch_path(2).read_bytes())])
+    (late,) = train(store, last + 1, start=last)
+    assert made[1].newest_event_time < made[-1].newest_event_time == late.newest_event_time
+    assert late.watermark == made[-1].watermark
+
+
 def test_a_changed_batch_is_not_trained_on(tmp_path):
     store, last = logged(tmp_path)
     train(store, 6)
