@@ -16,6 +16,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -61,7 +62,7 @@ class Trainer(Protocol):
     def snapshot(self, version: int) -> pa.Table:
         """EMBEDDINGS of all users and items."""
 
-    def serving(self, folder: Path) -> None:
+    def serving(self, folder: Path, version: int) -> None:
         """Write what a query needs beside the vectors."""
 
     def save(self, folder: Path) -> None:
@@ -229,7 +230,7 @@ class Lineage:
         if verdict.served:
             published = Publication(version, self._delta(number, step), snapshot)
             if snapshot is not None:
-                self.store.put_serving(version, self._trainer.serving)
+                self.store.put_serving(version, partial(self._trainer.serving, version=version))
         else:
             published = None
             _log.warning("version %d is refused: %s", version, "; ".join(verdict.reasons))

@@ -20,6 +20,7 @@ no micro-batch is trained on twice and none is skipped but those that the gate r
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -280,7 +281,7 @@ class Retrain:
         replaced = self.store.versions()[-1]
         hashes = [self._log.made[n].batch_sha256 for n in self._log.accepted()]
         number, log = replaced + 1, log_digest(self.epochs, hashes)
-        self.store.put_serving(number, trainer.serving)
+        self.store.put_serving(number, partial(trainer.serving, version=number))
         self.store.put_checkpoint(number, trainer.save)
         nothing = pa.RecordBatch.from_pylist([], schema=EMBEDDINGS)
         for sink in self.publish:

@@ -1,6 +1,6 @@
 """What a query needs beside the vectors: written with numpy and Arrow only.
 
-Format 1 of a *serving folder* (`Trainer.serving(folder)`); reading it takes
+Format 1 of a *serving folder* (`Trainer.serving(folder, version)`); reading it takes
 numpy and pyarrow, never TensorFlow. D = `vector_dim`, S = number of stats.
 
 ``serving.json``
@@ -113,8 +113,8 @@ def score_heads(
     return np.asarray(out, np.float32)
 
 
-def write_serving(folder: Path, trainer: "Trainer") -> None:
-    """Write `trainer`'s serving folder (see the module)."""
+def write_serving(folder: Path, trainer: "Trainer", version: int) -> None:
+    """Write `trainer`'s serving folder as of a version (see the module)."""
     folder.mkdir(parents=True, exist_ok=True)
     state = trainer.state
     best = state.baselines.best_half_life()
@@ -130,12 +130,12 @@ def write_serving(folder: Path, trainer: "Trainer") -> None:
     half_life = state.baselines.half_lives_h[best]
     about = {
         "format": 1,
-        "version": trainer.number,
+        "version": version,
         "dim": trainer.config.dim,
         "vector_dim": trainer.config.vector_dim,
         "stream_features": list(trainer.config.stream_features),
         "heads": list(HEADS),
-        "examples": state.user_stats.total[0].astype(int).tolist(),
+        "examples": np.rint(state.user_stats.total[0]).astype(int).tolist(),
         "stats": [*HEADS, *(f"n_{name}" for name in HEADS)],
         "max_event_time": state.now if trainer.number else None,
         "popularity_half_life_h": None if np.isinf(half_life) else float(half_life),

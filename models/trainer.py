@@ -290,9 +290,9 @@ class Trainer:
         rows = embeddings([self._part("user", users), self._part("item", items)], [], version)
         return pa.Table.from_batches([rows])
 
-    def serving(self, folder: Path) -> None:
+    def serving(self, folder: Path, version: int) -> None:
         """What a query needs beside the vectors; the format is in `models.serving`."""
-        write_serving(folder, self)
+        write_serving(folder, self, version)
 
     # Checkpoints ----------------------------------------------------------
 

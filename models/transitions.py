@@ -23,6 +23,7 @@ _FADE = 0.5  # by which a past item counts less than the next newer one
 _NEWEST = 6  # past items that are counted: older ones would count for less than a thirtieth
 _PRIOR = 3.0  # events without a predecessor that an item is thought to have had, twice over: with
 # few of its own, chance pairs would drown what its content says
+_MOST = 2.0**20  # events that are kept: beyond, small ones would be lost beside the sum
 
 _BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)
 _SIGNS = 2.0 * _BITS.astype(np.float32) - 1.0  # [256, 8]: of a byte
@@ -88,6 +89,9 @@ class Predecessors:
         signs = self.signs(group.unique)[group.place.reshape(past.shape)]
         np.add.at(self._sums, items, weight * np.einsum("nl,nld->nd", (past > 0) * fade, signs))
         np.add.at(self._events, items, np.float32(weight))
+        full = np.unique(items[self._events[items] > _MOST])
+        self._sums[full] *= 0.5
+        self._events[full] *= 0.5
 
     def of(self, rows: Ints) -> Floats:
         """`[n, dim]`: the items as those that follow.

@@ -87,8 +87,9 @@ class FakeTrainer:
     def snapshot(self, version):
         return pa.Table.from_batches([self._vectors(sorted(self.counts), version)])
 
-    def serving(self, folder: Path):
-        (folder / "serving.json").write_text(json.dumps({"items": sorted(self.counts)}))
+    def serving(self, folder: Path, version: int):
+        told = {"items": sorted(self.counts), "version": version}
+        (folder / "serving.json").write_text(json.dumps(told))
 
     def save(self, folder: Path):
         state = {"counts": self.counts, "past": self.past, "stepped": self.stepped}

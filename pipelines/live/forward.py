@@ -61,9 +61,9 @@ class Unshaken:
         """As the trainer."""
         return self.trainer.snapshot(version)
 
-    def serving(self, folder: Path) -> None:
+    def serving(self, folder: Path, version: int) -> None:
         """As the trainer."""
-        self.trainer.serving(folder)
+        self.trainer.serving(folder, version)
 
     def save(self, folder: Path) -> None:
         """As the trainer."""

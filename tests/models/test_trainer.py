@@ -347,7 +347,7 @@ def test_the_serving_folder_scores_as_the_model_does(run, tmp_path):
     import pyarrow.parquet as pq
 
     trainer, *_ = run
-    trainer.serving(tmp_path)
+    trainer.serving(tmp_path, 7)
     about = json.loads((tmp_path / "serving.json").read_text())
     items = pq.read_table(tmp_path / "items.parquet")
     users = pq.read_table(tmp_path / "users.parquet").to_pylist()

@@ -107,6 +107,17 @@ def test_windows_that_overlap_count_an_event_once():
     assert often.of(np.array([2])) == pytest.approx(once.of(np.array([2])))
 
 
+def test_what_is_new_is_counted_beside_the_most_events():
+    sketch = made()
+    add(sketch, [(2, [0, 0, 1])], weight=2.0**26)
+    mean = sketch.of(np.array([2]))
+    assert mean == pytest.approx(sketch.signs(np.array([1])), rel=1e-4)
+    for _ in range(40):
+        add(sketch, [(2, [0, 0, 3])], weight=2.0**19)
+    now = sketch.of(np.array([2])) @ sketch.signs(np.array([1, 3])).T
+    assert now[0, 1] > now[0, 0]
+
+
 def test_without_columns_nothing_is_kept():
     none = made(0)
     add(none, [(2, [0, 0, 1])])

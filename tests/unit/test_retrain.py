@@ -139,6 +139,9 @@ def test_training_goes_on_from_it(store):
     newest = dict(zip(table["id"].to_pylist(), table["version"].to_pylist(), strict=True))
     assert set(newest.values()) <= {51, 52, 53, 54, 55, 56}
     assert max(newest.values()) == 56
+    newest = store.manifest(56).snapshot
+    served = json.loads((store.serving_path(newest) / "serving.json").read_text())
+    assert served["version"] == newest > trained(store)
     assert Line.of(store) == Line(shift=1, root=51)
 
 
