@@ -103,7 +103,9 @@ class Trainer:
         """
         before = self.state.now
         step = self._preparer.prepare(self.state, number, rows)
-        self._grow(step)
+        self._grow()
+        if self._heirs:
+            self._heirs[0].place(step.users, self.state.user_ids, self.model.tables)
         figures: dict[str, Any] = {"rows": len(step.batch)}
         evaluation, predicted = None, None
         if self.config.evaluate or predictions:
@@ -142,17 +144,15 @@ class Trainer:
             for name in names:
                 tables[name].reset(np.arange(len(learned[f"{name}/rows"])))
 
-    def _grow(self, step: Prepared) -> None:
+    def _grow(self) -> None:
         state, tables = self.state, self.model.tables
         tables["user"].grow(state.user_ids.capacity)
         tables["item"].grow(state.item_ids.capacity)
         tables["history"].grow(state.item_ids.capacity)
-        if self._heirs:
-            users, items = self._heirs
-            users.place(step.users, state.user_ids, tables)
-            items.place(np.array(state.fresh, np.int32), state.item_ids, tables)
         if state.fresh:
             rows = np.unique(np.array(state.fresh, np.int32))
+            if self._heirs:
+                self._heirs[1].place(rows, state.item_ids, tables)
             state.vectors[rows] = self._compute(rows)
             state.fresh.clear()
 
