@@ -72,9 +72,11 @@ def settle(store: Store, now: datetime) -> None:
     newest = store.manifest(known[-1]) if known else None
     if newest and newest.retrain_of is not None and newest.published_at is None:
         _announce(store, newest, now)
-    served, last = store.current(), accepted(store, known[-1] if known else 0)
-    if last and (served is None or not store.has(served)):
-        store.serve(last.version)
+    served = store.current()
+    if served is None or not store.has(served):
+        last = accepted(store, known[-1] if known else 0)
+        if last:
+            store.serve(last.version)
     store.drop_after(known[-1] if known else 0)
 
 

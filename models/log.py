@@ -8,7 +8,18 @@ from models.errors import StoreError
 from models.manifest import Manifest
 from models.store import Store
 
-__all__ = ["TrainingLog"]
+__all__ = ["TrainingLog", "last_part"]
+
+
+def last_part(count: int, last: float) -> int:
+    """Place in `count` micro-batches at which the last part begins, a share `last` of them.
+
+    There is something before it, and in it, where there are two or more.
+
+    >>> last_part(10, 0.2), last_part(2, 0.99), last_part(2, 0.01)
+    (8, 1, 1)
+    """
+    return min(max(1, round((1 - last) * count)), count - 1)
 
 
 @dataclass(frozen=True)

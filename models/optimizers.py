@@ -73,11 +73,8 @@ class Table(tf.Module):
 
     def reset(self, rows: NDArray[np.integer]) -> None:
         """Make recycled rows new again."""
-        index = tf.constant(rows, tf.int32)
-        shape = [len(rows), self.weights.shape[1]]
-        self.weights.scatter_update(tf.IndexedSlices(tf.zeros(shape), index))
-        start = tf.fill(shape, tf.constant(self._start, tf.float32))
-        self.slots.scatter_update(tf.IndexedSlices(start, index))
+        shape = (len(rows), self.weights.shape[1])
+        self.put(rows, np.zeros(shape, np.float32), np.full(shape, self._start, np.float32))
 
     def put(
         self, rows: NDArray[np.integer], weights: NDArray[np.float32], slots: NDArray[np.float32]

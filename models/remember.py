@@ -31,19 +31,17 @@ def remember(state: State, step: Prepared, attributes: Attributes, overlap: int)
     state.seen.stay(users[told], items[told], batch.stays[dwelt][told])
     state.window = max(state.window, int(batch.window_end.max(initial=state.window)))
     state.hot.touch(np.unique(step.items))
-    of_length = state.lengths[step.items]
-    for stats, rows in (
-        (state.user_stats, step.users),
-        (state.item_stats, step.items),
-        (state.length_stats, of_length),
-    ):
-        stats.update(rows, step.targets, step.present, 1.0 / overlap)
+    weight = 1.0 / overlap
+    observed = step.targets, step.present, weight
+    state.user_stats.update(step.users, *observed)
+    state.item_stats.update(step.items, *observed)
+    state.length_stats.update(state.lengths[step.items], *observed)
     for stats in (state.user_stats, state.item_stats):
         stats.reset(_NOBODY)  # it is what strangers are taken for
-    wanted_at = step.items[wanted], step.last[wanted], batch.anchor[wanted]
-    state.baselines.update(*wanted_at, 1.0 / overlap)
-    state.before.add(step.items[wanted], step.inputs["past"][wanted], 1.0 / overlap)
-    _count_keys(state, step, attributes, 1.0 / overlap)
+    had = step.items[wanted]
+    state.baselines.update(had, step.last[wanted], batch.anchor[wanted], weight)
+    state.before.add(had, step.inputs["past"][wanted], weight)
+    _count_keys(state, step, attributes, weight)
     _profile(state, step)
     state.know(step.items[step.items > 0])
     state.now = max(state.now, int(batch.anchor.max(initial=state.now)))

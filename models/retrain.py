@@ -32,7 +32,7 @@ from models.errors import JobError, RilletError, StoreError
 from models.evaluation.bootstrap import Interval, interval
 from models.line import Line, settle, trained
 from models.lineage import Publication, Step
-from models.log import TrainingLog
+from models.log import TrainingLog, last_part
 from models.manifest import Manifest, Verdict, utc_ms
 from models.schema import EMBEDDINGS
 from models.store import GENESIS, Store
@@ -114,7 +114,7 @@ class Retrain:
         begun = self.clock()
         self._log = self._whole()
         log = self._log.accepted()
-        split = min(max(1, round((1 - self.last) * len(log))), len(log) - 1)
+        split = last_part(len(log), self.last)
         judged = self._judged(log[split:])
         trainer = self._warm(log[:split])
         figures: dict[int, dict[str, Any]] = {}
@@ -145,8 +145,7 @@ class Retrain:
         }
         if reasons or self.dry_run:
             return told
-        kept = {n: figures[n] for n in log[split:]}
-        manifest = self._publish(trainer, snapshot, span, (begun, comparison, _columns(kept)))
+        manifest = self._publish(trainer, snapshot, span, (begun, comparison, _columns(figures)))
         return {**told, "retrained": number, "digest": manifest.digest}
 
     # -- before ------------------------------------------------------------------

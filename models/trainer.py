@@ -138,11 +138,12 @@ class Trainer:
         """
         learned = {name: value.numpy() for name, value in other.model.state().items()}
         self.model.load(learned)
-        tables = self.model.tables
-        for ids, names in ((other.state.user_ids, _BY_USER), (other.state.item_ids, _BY_ITEM)):
-            self._heirs.append(Heirs(ids, {name: other.model.tables[name] for name in names}))
-            for name in names:
-                tables[name].reset(np.arange(len(learned[f"{name}/rows"])))
+        maps = ((other.state.user_ids, _BY_USER), (other.state.item_ids, _BY_ITEM))
+        self._heirs = [
+            Heirs(ids, {name: other.model.tables[name] for name in names}) for ids, names in maps
+        ]
+        for name in (*_BY_USER, *_BY_ITEM):
+            self.model.tables[name].reset(np.arange(len(learned[f"{name}/rows"])))
 
     def _grow(self) -> None:
         state, tables = self.state, self.model.tables

@@ -80,25 +80,21 @@ def put_catalogue(store: Store, entity: str, table: pa.Table | None) -> None:
     """
     if table is None:
         store.catalogue(entity)  # damaged, it is told before anything is begun
-    elif not _holds(store, entity, table):
-        path = store.catalogue_path(entity)
-        durable.write_file(path, lambda file: pq.write_table(table, file, compression="zstd"))
-
-
-def _holds(store: Store, entity: str, table: pa.Table) -> bool:
-    """Whether the copy is this one; a damaged one never is, so that it is replaced."""
+        return
     try:
         held = store.catalogue(entity)
     except StoreError:
-        return False
-    if held is not None and held.equals(table):
-        return True
-    if store.last_batch() > store.last_state():
-        raise StoreError(
-            f"{store.root} holds an interrupted run that began with other {entity}: "
-            f"give the same --{entity} until it is done"
-        )
-    return False
+        pass  # damaged: replaced, whatever it was
+    else:
+        if held is not None and held.equals(table):
+            return
+        if store.last_batch() > store.last_state():
+            raise StoreError(
+                f"{store.root} holds an interrupted run that began with other {entity}: "
+                f"give the same --{entity} until it is done"
+            )
+    path = store.catalogue_path(entity)
+    durable.write_file(path, lambda file: pq.write_table(table, file, compression="zstd"))
 
 
 def summary(store: Store, counted: dict[str, int], past: Past) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import numpy as np
 from models.errors import RequestError
 from models.evaluation.bootstrap import BLOCK, interval
 from models.evaluation.tally import time_blocks
+from models.log import last_part
 from models.manifest import Manifest
 from models.store import Store
 
@@ -64,7 +65,7 @@ def recorded(store: Store, last: float = 0.5, blocks: int = 5) -> dict[str, Any]
 def _split(manifests: list[Manifest], last: float) -> int:
     """The micro-batch that the last part begins with, as `models.evaluation.replay` has it."""
     held = [one.batch for one in manifests if one.gate.served] or [manifests[0].batch]
-    return held[min(max(1, round((1 - last) * len(held))), len(held) - 1)]
+    return held[last_part(len(held), last)]
 
 
 def _cure(manifests: list[Manifest]) -> str:

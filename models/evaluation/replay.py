@@ -35,7 +35,7 @@ from models.evaluation.means import RunningMeans
 from models.evaluation.slices import Activity
 from models.evaluation.tally import Cells, Tally
 from models.inputs import Batch, head_targets, read_batch
-from models.log import TrainingLog
+from models.log import TrainingLog, last_part
 from models.predict import Evaluation
 from models.prepare import Prepared
 from models.schema import EMBEDDINGS
@@ -210,9 +210,7 @@ class _Run:
         self.request, self._tell, self._monotonic = request, tell, monotonic
         self._log = TrainingLog.of(request.store)
         self.numbers, self._left_out = request.numbers()
-        self.split = min(
-            max(1, round((1 - request.last) * len(self.numbers))), len(self.numbers) - 1
-        )
+        self.split = last_part(len(self.numbers), request.last)
         self.cells = Cells(len(self.numbers))
         self._config = request.config.model_copy(update={"evaluate": True})
         self._catalogue = {entity: request.store.catalogue(entity) for entity in ("items", "users")}
