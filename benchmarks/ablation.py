@@ -38,12 +38,12 @@ from unittest.mock import patch
 import numpy as np
 from prequential import Log, answers, heading, since
 
+from models.bootstrap import Interval, interval
 from models.config import ModelConfig
-from models.evaluation.bootstrap import Interval, interval
-from models.inputs import Batch, read_batch
-from models.seen import SeenSets
-from models.serving import HEADS
-from models.stream import ItemStream
+from models.memory.decayed_counts import ItemStream
+from models.memory.seen_items import SeenSets
+from models.rows import Batch, read_batch
+from models.schema import HEADS
 from pipelines.config import JobConfig, load_job
 
 YOUNG = 10
@@ -75,14 +75,14 @@ def _no_stream_features() -> AbstractContextManager[Any]:
 
 def _no_bias() -> AbstractContextManager[Any]:
     """Items have no b(F); the gates still read F."""
-    from models.towers import ItemBias
+    from models.network.towers import ItemBias
 
     return patch.object(ItemBias, "call", lambda self, features: 0.0 * features[:, :1])
 
 
 def _no_gate() -> AbstractContextManager[Any]:
     """F moves the bias alone, the same for all users."""
-    from models.towers import UserTower
+    from models.network.towers import UserTower
 
     real = UserTower.call
 
@@ -211,7 +211,7 @@ class Run:
 
     @classmethod
     def _of(cls, variant: Variant, log: Log, cold: list[np.ndarray], model: ModelConfig) -> "Run":
-        from models.trainer import Trainer
+        from models.training.trainer import Trainer
 
         config = ModelConfig.model_validate({**model.model_dump(), **variant.settings})
         tables = [None if t in variant.without else getattr(log, t) for t in ("items", "users")]

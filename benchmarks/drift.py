@@ -28,11 +28,11 @@ from typing import Any
 import numpy as np
 from prequential import Log, answers, arm_answers, heading
 
-from models.inputs import read_batch
+from models.rows import read_batch
 from pipelines.config import JobConfig, load_job
 from pipelines.simulate import DRIFTS, SimulationSpec, simulate
-from pipelines.simulate.stream import tick_ms
-from pipelines.simulate.world import DAY_MS
+from pipelines.simulate.world.entities import DAY_MS
+from pipelines.simulate.world.event_stream import tick_ms
 
 SHARE = 0.5  # of the stream before the turn
 FORMER, WINDOW, STEP = 2_000, 500, 100  # questions
@@ -68,7 +68,7 @@ def _stream(
     world: SimulationSpec, config: JobConfig, *, turned: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """Recall@20 `[questions, 1 + half-lives]` of the model and of popularity, before and after."""
-    from models.trainer import Trainer
+    from models.training.trainer import Trainer
 
     with tempfile.TemporaryDirectory() as folder:
         simulate(Path(folder), world.model_copy(update={} if turned else {"shock": 0.0}))

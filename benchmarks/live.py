@@ -40,7 +40,7 @@ import pyarrow as pa
 import redis
 from cluster import Cluster, Event, Sampler, machine, passing, settled
 
-from models.store import Store
+from models.store.store import Store
 from pipelines.config import JobConfig
 from pipelines.local import down, stop_with_savepoint
 from pipelines.schema import EVENTS
@@ -95,10 +95,10 @@ def features(cluster: Cluster, given: argparse.Namespace) -> dict[str, Any]:
 
 
 def _ours(cluster: Cluster, count: int) -> dict[str, Any]:
-    from pipelines.live.options import live_args, live_options
-    from pipelines.live.stages import DedupeLive, FeaturizeLive
-    from pipelines.read.kafka import ReadKafka
-    from pipelines.read.kafka_uri import KafkaSource
+    from pipelines.live.cluster_options import live_args, live_options
+    from pipelines.live.stateful_stages import DedupeLive, FeaturizeLive
+    from pipelines.read.kafka.source import ReadKafka
+    from pipelines.read.kafka.topic_uri import KafkaSource
 
     log = timed(settled(1_000, random.Random(7)), count, count / 1_000)
     source = KafkaSource.parse(f"{cluster.backlog('features', log)}?until=now")

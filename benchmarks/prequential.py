@@ -19,12 +19,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from models import metrics
-from models.predict import Evaluation
+from models import ranking_metrics
+from models.training.prequential import Evaluation
+from pipelines.batches.cut import cut
+from pipelines.batches.row_order import Keys
+from pipelines.bounded.features_job import run_features
 from pipelines.config import JobConfig
-from pipelines.features_job import run_features
-from pipelines.microbatch import Keys, cut
-from pipelines.read.catalog import read_items, read_users
+from pipelines.read.catalogues import read_items, read_users
 
 __all__ = ["FIGURES", "Log", "answers", "arm_answers", "heading", "overrides", "since"]
 
@@ -102,7 +103,7 @@ def answers(found: Evaluation) -> np.ndarray:
 def arm_answers(found: Evaluation) -> np.ndarray:
     """`[2, rows, arms]` float32: the same by every baseline, where all rows were asked for."""
     arms = np.zeros((2, len(found.rows), found.arms.greater.shape[1]), np.float32)
-    for place, measure in enumerate((metrics.recall, metrics.ndcg)):
+    for place, measure in enumerate((ranking_metrics.recall, ranking_metrics.ndcg)):
         arms[place, found.known] = measure(found.arms.greater, found.arms.ties, 20)
     return arms
 

@@ -21,12 +21,12 @@ import numpy as np
 import pyarrow as pa
 from prequential import FIGURES, Log, answers, arm_answers, heading, overrides, since
 
-from models import metrics
-from models.evaluation.bootstrap import interval
-from models.evaluation.figures import spearman
-from models.evaluation.means import RunningMeans
-from models.inputs import head_targets, read_batch
-from models.serving import BINARY_HEADS, HEADS
+from models import ranking_metrics
+from models.bootstrap import interval
+from models.evaluation.metric_definitions import spearman
+from models.evaluation.running_means import RunningMeans
+from models.rows import head_targets, read_batch
+from models.schema import BINARY_HEADS, HEADS
 from pipelines.config import JobConfig, load_job
 
 LOGS = ("kuairand_likes", "movielens_small")
@@ -46,7 +46,7 @@ def main() -> None:
 
 def report(log: Log, config: JobConfig) -> None:
     """Run one log and print its table."""
-    from models.trainer import Trainer
+    from models.training.trainer import Trainer
 
     trainer = Trainer(config.model, log.items, log.users)
     trainer.tuned = sys.maxsize  # the best arm in hindsight is judged on every row
@@ -122,9 +122,9 @@ class Tally:
                 if y.min() == y.max():
                     continue
                 figures = {
-                    "AUC": metrics.auc(y, p),
-                    "item's mean": metrics.auc(y, item),
-                    "user's mean": metrics.auc(y, user),
+                    "AUC": ranking_metrics.auc(y, p),
+                    "item's mean": ranking_metrics.auc(y, item),
+                    "user's mean": ranking_metrics.auc(y, user),
                 }
             elif name == "rating":
                 figures = {

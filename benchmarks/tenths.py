@@ -28,9 +28,9 @@ from itertools import pairwise
 import numpy as np
 from prequential import FIGURES, Log, answers, heading
 
+from models.bootstrap import interval
 from models.config import ModelConfig
-from models.evaluation.bootstrap import interval
-from models.trainer import Trainer
+from models.training.trainer import Trainer
 from pipelines.config import load_job
 
 TENTHS = 10

@@ -141,7 +141,7 @@ def ours(sequence: Any, evaluate: bool, count: int) -> dict[str, Any]:
     from synthetic import items_table, users_table
 
     from models.config import ModelConfig
-    from models.trainer import Trainer
+    from models.training.trainer import Trainer
 
     rng = np.random.default_rng(0)
     config = ModelConfig(evaluate=evaluate, sequence=sequence)
@@ -157,8 +157,8 @@ def _peer(sequence: Any) -> tuple[Any, tuple[Any, ...], dict[str, np.ndarray]]:
     from peers import tfrs_fit
     from synthetic import items_table, users_table
 
-    from models.catalogue import Attributes, Catalogue
     from models.config import ModelConfig
+    from models.training.catalogue_features import Attributes, Catalogue
 
     rng = np.random.default_rng(0)
     config = ModelConfig(sequence=sequence)
@@ -238,7 +238,7 @@ def tables(*, quick: bool) -> dict[str, Any]:
 def table(users: int, items: int, count: int) -> dict[str, Any]:
     """Median CPU milliseconds with so many ids known before."""
     from models.config import ModelConfig
-    from models.trainer import Trainer
+    from models.training.trainer import Trainer
 
     config = ModelConfig(
         dim=64, evaluate=False, user_limit=users + users // 20, item_limit=items + items // 20
@@ -325,7 +325,7 @@ def ids(count: int) -> dict[str, Any]:
     from synthetic import feature_rows
 
     from models.config import ModelConfig
-    from models.trainer import Trainer
+    from models.training.trainer import Trainer
 
     config = ModelConfig(
         dim=16,
@@ -377,11 +377,11 @@ def step(count: int) -> dict[str, Any]:
     """Each traced step alone, and a large matrix product."""
     from synthetic import items_table, users_table
 
-    from models import learn
     from models.config import ModelConfig
-    from models.negatives import draw
-    from models.runtime import tensorflow
-    from models.trainer import Trainer
+    from models.network.tensorflow_runtime import tensorflow
+    from models.training import train_step
+    from models.training.negative_sampling import draw
+    from models.training.trainer import Trainer
 
     rng = np.random.default_rng(0)
     config = ModelConfig(evaluate=False)
@@ -391,12 +391,12 @@ def step(count: int) -> dict[str, Any]:
         trainer.step(number, rows)
     prepared = trainer._preparer.prepare(trainer.state, WARM, last)
     trainer._grow()
-    hot, known = learn._hot(config, trainer.state, prepared), trainer.state.known_rows()
-    weights, steps = learn._weights(config, prepared.batch), {}
+    hot, known = train_step._hot(config, trainer.state, prepared), trainer.state.known_rows()
+    weights, steps = train_step._weights(config, prepared.batch), {}
     for size in (config.step_rows, config.wide_rows):
         negatives = draw(hot, known, config.negatives, rng)
         rows = np.arange(size)
-        given = learn._inputs(config, trainer.state, prepared, rows, weights, negatives, size)
+        given = train_step._inputs(config, trainer.state, prepared, rows, weights, negatives, size)
         used = median([cpu_ms(lambda g=given: trainer.model.train(g)) for _ in range(count)][5:])
         flops = trainer.model.flops(size)
         steps[str(size)] = {

@@ -14,7 +14,10 @@ class Section(BaseModel):
 
 
 class DriftConfig(Section):
-    """`[model.drift]`: what is done when the stream turns (`models.drift`, `models.replay`)."""
+    """`[model.drift]`: what is done when the stream turns (`models.training.drift_detector`).
+
+    Rows are trained on again by `models.training.rehearsal`.
+    """
 
     detector: Literal["none", "adwin", "page_hinkley"] = Field(
         "none", description="of river, on the mean of 1 - NDCG@20; needs the extra 'drift'"

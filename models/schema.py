@@ -8,10 +8,13 @@ Every timestamp is UTC with millisecond resolution.
 import pyarrow as pa
 
 __all__ = [
+    "BINARY_HEADS",
     "CONTEXT",
+    "DWELL",
     "EMBEDDINGS",
     "EVENT_TYPES",
     "FEATURES",
+    "HEADS",
     "ITEMS",
     "POSITIVE_TYPES",
     "PREDICTIONS",
@@ -111,3 +114,11 @@ EMBEDDINGS = pa.schema(
     ]
 )
 """A published vector; the file's `embedding` is `fixed_size_list<float32, dim>`."""
+
+HEADS = ("click", "like", "purchase", "dwell", "rating")
+"""The ranking heads, in the order of their columns."""
+
+BINARY_HEADS = 3
+"""The first of them are probabilities, the rest values."""
+
+DWELL = HEADS.index("dwell")

@@ -9,5 +9,5 @@
 
 Everything that flows is a batch of rows (`pyarrow.RecordBatch`); the columns
 are defined in `pipelines.schema`. Nothing here imports TensorFlow until a
-worker loads the trainer (`pipelines.finetune`).
+worker loads the trainer (`pipelines.train.fine_tune`).
 """

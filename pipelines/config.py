@@ -22,8 +22,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from models.config import ModelConfig, Section
-from models.drift import check_extra
-from models.fingerprint import fingerprint
+from models.network.text_fingerprint import fingerprint
+from models.training.drift_detector import check_extra
 from pipelines.errors import RequestError
 
 __all__ = [
@@ -135,7 +135,7 @@ class ConfidenceWeights(Section):
 
 
 class FeatureConfig(Section):
-    """From events to feature rows (`pipelines.features`)."""
+    """From events to feature rows (`pipelines.features.aggregate`)."""
 
     window: Annotated[WindowSpec, BeforeValidator(_window)] = Field(
         default_factory=lambda: WindowSpec.parse("fixed:60s"),
@@ -161,7 +161,7 @@ class FeatureConfig(Section):
 
 
 class BatchConfig(Section):
-    """When pending rows become a micro-batch (`pipelines.microbatch`)."""
+    """When pending rows become a micro-batch (`pipelines.batches.micro_batch`)."""
 
     min_rows: int = Field(1_000, ge=1, description="enough rows to be worth a version")
     max_rows: int = Field(8_192, ge=1, description="bounds the memory of a step")
@@ -179,7 +179,7 @@ class BatchConfig(Section):
 
 
 class StoreConfig(Section):
-    """What the store keeps (`models.store`)."""
+    """What the store keeps (`models.store.store`)."""
 
     checkpoint_every: int = Field(
         20, ge=1, description="micro-batches between full checkpoints; a restart replays fewer"

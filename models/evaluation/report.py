@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from models.evaluation.figures import REQUEST_FIGURES, ROW_FIGURES
-from models.evaluation.replay import Replay
+from models.evaluation.log_replay import Replay
+from models.evaluation.metric_definitions import REQUEST_FIGURES, ROW_FIGURES
+from models.evaluation.metric_sums import Tally, against, time_blocks
 from models.evaluation.slices import SLICES
-from models.evaluation.tally import Tally, against, time_blocks
-from models.manifest import utc_ms
+from models.store.manifest import utc_ms
 
 __all__ = ["report"]
 

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from models.inputs import Batch
+from models.rows import Batch
 
 __all__ = ["NEW", "SLICES", "Activity"]
 

@@ -14,11 +14,12 @@ from importlib.metadata import version
 import click
 
 from models.errors import RilletError
-from pipelines.cli.jobs import features, run
-from pipelines.cli.quality import evaluate, retrain
-from pipelines.cli.queries import export, recommend, versions
-from pipelines.cli.services import local
-from pipelines.cli.simulator import demo, simulate
+from pipelines.cli.evaluate import evaluate
+from pipelines.cli.local import local
+from pipelines.cli.query import export, recommend, versions
+from pipelines.cli.retrain import retrain
+from pipelines.cli.run import features, run
+from pipelines.cli.simulate import demo, simulate
 
 __all__ = ["cli", "main"]
 

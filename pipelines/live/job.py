@@ -4,17 +4,17 @@ from typing import Any
 
 import apache_beam as beam
 
+from pipelines.beam_options import TrainerOptions
 from pipelines.config import JobConfig
-from pipelines.finetune import FineTune
-from pipelines.live.cut import LiveLog
-from pipelines.live.door import Door
-from pipelines.live.letters import KeepLetters
-from pipelines.live.stages import CutLive, DedupeLive, FeaturizeLive
-from pipelines.live.train import TrainLive
-from pipelines.options import TrainerOptions
-from pipelines.read.directory import DirectorySource, ReadDirectory
-from pipelines.read.kafka import ReadKafka
-from pipelines.read.kafka_uri import KafkaSource
+from pipelines.live.dead_letter_files import KeepLetters
+from pipelines.live.state.micro_batches import LiveLog
+from pipelines.live.stateful_stages import CutLive, DedupeLive, FeaturizeLive
+from pipelines.live.store_check import Door
+from pipelines.live.train_stage import TrainLive
+from pipelines.read.growing_folder import DirectorySource, ReadDirectory
+from pipelines.read.kafka.source import ReadKafka
+from pipelines.read.kafka.topic_uri import KafkaSource
+from pipelines.train.fine_tune import FineTune
 
 __all__ = ["build"]
 

@@ -7,20 +7,20 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.runners.runner import PipelineResult, PipelineState
 
-from models.store import Store
-from pipelines import ledger
+from models.store.store import Store
+from pipelines.bounded import store_compatibility
+from pipelines.bounded.run_setup import RunRequest, catalogues, fine_tune, sinks_caught_up
+from pipelines.bounded.run_state import Past
+from pipelines.bounded.stream_handover import check_stream, mark_stream
 from pipelines.errors import JobError
-from pipelines.handover import check_stream, mark_stream
-from pipelines.job import RunRequest, catalogues, fine_tune, shown
+from pipelines.live.cluster_options import live_args, live_options, value_of, watched
 from pipelines.live.job import build
-from pipelines.live.options import live_args, live_options, value_of, watched
-from pipelines.live.train import let_go
-from pipelines.live.watch import Watch
+from pipelines.live.job_monitor import Watch
+from pipelines.live.train_stage import let_go
 from pipelines.metrics import counters
-from pipelines.past import Past
 from pipelines.publish import check_sinks
-from pipelines.read.kafka_uri import KafkaSource
-from pipelines.read.live import live_source
+from pipelines.read.kafka.topic_uri import KafkaSource
+from pipelines.read.source_kind import live_source
 
 __all__ = ["run_live"]
 
@@ -40,7 +40,7 @@ def run_live(request: RunRequest) -> dict[str, Any]:
     items, users = catalogues(request)
     store = Store(request.store)
     check_sinks(request.sinks, store)
-    with ledger.held(store, request.config):
+    with store_compatibility.held(store, request.config):
         start = store.last_batch()
         check_stream(
             store,
@@ -48,8 +48,8 @@ def run_live(request: RunRequest) -> dict[str, Any]:
             start_given=isinstance(source, KafkaSource) and source.start_given,
         )
         mark_stream(store, request.events[0])
-        ledger.put_catalogue(store, "items", items)
-        ledger.put_catalogue(store, "users", users)
+        store_compatibility.put_catalogue(store, "items", items)
+        store_compatibility.put_catalogue(store, "users", users)
         pipeline = beam.Pipeline(options=live_options(args))
         build(pipeline, source, request.config, fine_tune(request, store), start)
         result = pipeline.run()
@@ -59,7 +59,9 @@ def run_live(request: RunRequest) -> dict[str, Any]:
         finally:
             let_go(store)  # of workers in this process (LOOPBACK), whose stream had no end
         counted = counters(result) | {"rows": _rows_since(store, start)}
-        told = ledger.summary(store, counted, _stood(store)) | shown(request, store)
+        told = store_compatibility.summary(store, counted, _stood(store)) | sinks_caught_up(
+            request, store
+        )
     told["seconds"] = round(request.monotonic() - begun, 3)
     _log.info("%s", told["message"])
     return told

@@ -2,15 +2,15 @@
 
 `up`, `status` and `down` are all there is to it. A part is one file that
 names what it needs, which processes it runs and how one sees that it is ready
-(`pipelines.local.part`). Everything listens on 127.0.0.1 alone; programs lie
+(`pipelines.local.service`). Everything listens on 127.0.0.1 alone; programs lie
 in a cache folder, data, logs and process ids in the directory that is asked for.
 """
 
 from pipelines.local.control import PARTS, default_directory, down, status, up
-from pipelines.local.flags import flink_address, flink_flags, flink_jar
-from pipelines.local.part import PartStatus
-from pipelines.local.rest import ask
+from pipelines.local.flink_flags import flink_address, flink_flags, flink_jar
+from pipelines.local.flink_rest import ask
 from pipelines.local.savepoint import Stopped, running_jobs, stop_with_savepoint
+from pipelines.local.service import PartStatus
 
 __all__ = [
     "PARTS",

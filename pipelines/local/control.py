@@ -9,12 +9,12 @@ from filelock import FileLock
 
 from pipelines.errors import JobError, RequestError
 from pipelines.local import process
-from pipelines.local.beam import JobServer
-from pipelines.local.flink import Flink
-from pipelines.local.kafka import Kafka
-from pipelines.local.part import Part, PartStatus, Place, cache_folder
-from pipelines.local.postgres import Postgres
-from pipelines.local.redis import Redis
+from pipelines.local.service import Part, PartStatus, Place, cache_folder
+from pipelines.local.services.flink import Flink
+from pipelines.local.services.job_server import JobServer
+from pipelines.local.services.kafka import Kafka
+from pipelines.local.services.postgres import Postgres
+from pipelines.local.services.redis import Redis
 
 __all__ = ["PARTS", "default_directory", "down", "status", "up"]
 

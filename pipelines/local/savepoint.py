@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 
 from pipelines.errors import JobError, RequestError
-from pipelines.local.rest import ask
+from pipelines.local.flink_rest import ask
 
 __all__ = ["Stopped", "running_jobs", "stop_with_savepoint"]
 

@@ -4,10 +4,10 @@ The store's own files (`files`) are part of making a version. Everything else is
 a `Sink` that follows the store: one file a kind, one line in `sinks`.
 """
 
-from pipelines.publish.base import Held, Mark, Shipment, Sink, SinkError
-from pipelines.publish.files import FileSink
-from pipelines.publish.follow import Follow, flush
-from pipelines.publish.sinks import check_sinks, open_sink
+from pipelines.publish.catch_up import Follow, flush
+from pipelines.publish.parquet_sink import FileSink
+from pipelines.publish.registry import check_sinks, open_sink
+from pipelines.publish.sink import Held, Mark, Shipment, Sink, SinkError
 
 __all__ = [
     "FileSink",

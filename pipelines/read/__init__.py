@@ -1,12 +1,12 @@
 """The way in: one file per source, each yielding unparsed batches.
 
-A source emits batches either of JSON lines (`pipelines.parse.LINES`) or of Parquet
-rows; the schema's metadata says where they come from. `pipelines.validate` turns
+A source emits batches either of JSON lines (`pipelines.read.parse.LINES`) or of Parquet
+rows; the schema's metadata says where they come from. `pipelines.clean.validate` turns
 both into events and dead letters.
 """
 
-from pipelines.read.files import ReadEvents
-from pipelines.read.live import is_stream, is_topic
-from pipelines.read.sources import check_sources
+from pipelines.read.bounded_source import ReadEvents
+from pipelines.read.find_files import check_sources
+from pipelines.read.source_kind import is_stream, is_topic
 
 __all__ = ["ReadEvents", "check_sources", "is_stream", "is_topic"]

@@ -6,9 +6,16 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipelines.schema import CONTEXT, EVENT_TYPES, EVENTS, TIMESTAMP
-from pipelines.simulate.behaviour import Columns
 from pipelines.simulate.faults import MALFORMED, Record, spoil
-from pipelines.simulate.world import COUNTRIES, DEVICES, HOUR_MS, Population, item_ids, user_ids
+from pipelines.simulate.world.behaviour import Columns
+from pipelines.simulate.world.entities import (
+    COUNTRIES,
+    DEVICES,
+    HOUR_MS,
+    Population,
+    item_ids,
+    user_ids,
+)
 
 __all__ = ["Encoder", "event_ids"]
 

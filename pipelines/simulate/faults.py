@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from pipelines.schema import MAX_CONTEXT_ENTRIES, MAX_DWELL_MS, MAX_ID_BYTES
-from pipelines.simulate.behaviour import Columns, concat, take
 from pipelines.simulate.spec import SimulationSpec
+from pipelines.simulate.world.behaviour import Columns, concat, take
 
 __all__ = ["EVENT", "MALFORMED", "REPEAT", "WAYS", "Faults", "spoil"]
 

@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pipelines.arrow.columns import Ints, as_int64
 from pipelines.clock import wall_clock_ms
-from pipelines.columns import Ints, as_int64
 from pipelines.simulate.spec import SimulationSpec
-from pipelines.simulate.world import DAY_MS
+from pipelines.simulate.world.entities import DAY_MS
 
 __all__ = ["Clock", "Pace", "slices", "with_times"]
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 
-from models.store import Store
+from models.store.store import Store
 from pipelines.local import PARTS, down, flink_address, process, stop_with_savepoint, up
 from pipelines.publish import flush
 from tests.integration import stream

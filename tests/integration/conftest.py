@@ -18,8 +18,8 @@ import pytest
 
 from pipelines.errors import RequestError
 from pipelines.local import PARTS, down, up
-from pipelines.local.part import Place
-from pipelines.local.postgres import reachable
+from pipelines.local.service import Place
+from pipelines.local.services.postgres import reachable
 
 FREE_PORTS = dict.fromkeys(PARTS, 0)
 

@@ -25,9 +25,11 @@ def _fsync(descriptor: int) -> None:
 
 
 def main() -> int:
-    import pipelines.finetune
+    import pipelines.train.fine_tune
 
-    pipelines.finetune.TRAINER = os.environ.get("KILLER_TRAINER", pipelines.finetune.TRAINER)
+    pipelines.train.fine_tune.TRAINER = os.environ.get(
+        "KILLER_TRAINER", pipelines.train.fine_tune.TRAINER
+    )
     from pipelines.cli import main as rillet
 
     if "KILLER_FSIZE" in os.environ:

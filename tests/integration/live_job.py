@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.errors import RequestError, RilletError
-from tests.fake_trainer import FakeTrainer
 from tests.integration import stream
+from tests.support.fake_trainer import FakeTrainer
 
-COUNTING = "tests.fake_trainer:FakeTrainer"
+COUNTING = "tests.support.fake_trainer:FakeTrainer"
 
 
 class Refusing(FakeTrainer):

@@ -75,7 +75,7 @@ HERE = Path(__file__).parent
 def command(*args: object, program: str = "-m pipelines") -> tuple[list[str], dict[str, str]]:
     """What to start, and its environment: one thread, tests importable on workers."""
     argv = [sys.executable, *program.split(), *map(str, args)]
-    paths = os.pathsep.join(map(str, (HERE.parents[1], HERE.parent)))
+    paths = os.pathsep.join(map(str, (HERE.parents[1], HERE.parent / "support")))
     threads = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1"}
     return argv, {**os.environ, "PYTHONPATH": paths, **threads}
 

@@ -20,13 +20,13 @@ import pyarrow as pa
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from models.embeddings import read_embeddings
-from models.store import Store
+from models.store.embeddings import read_embeddings
+from models.store.store import Store
 from pipelines.config import JobConfig
 from pipelines.publish import SinkError, open_sink
 from pipelines.schema import EVENTS
-from tests import oracle
-from tests.fake_trainer import FakeTrainer
+from tests.support import oracle
+from tests.support.fake_trainer import FakeTrainer
 
 REPOSITORY = Path(__file__).parents[2]
 START_MS = 1_767_225_600_000  # 2026-01-01

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from models.query import recommend
-from models.served import Served
-from pipelines.demo import DemoSpec, load_snippet, run_demo
+from models.serve.recommend import recommend
+from models.serve.served_version import Served
+from pipelines.cli.demo_run import DemoSpec, load_snippet, run_demo
 from pipelines.errors import RequestError
 
 SMALL = DemoSpec(events=2_500, users=60, items=80)

@@ -10,9 +10,10 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from pipelines.errors import SourceError
 from pipelines.local import PARTS, down, up
-from pipelines.local.kafka import Kafka
-from pipelines.local.part import HOST, Place
-from pipelines.read.kafka_uri import KafkaSource
+from pipelines.local.service import HOST, Place
+from pipelines.local.services.kafka import Kafka
+from pipelines.read.kafka.broker import shares
+from pipelines.read.kafka.topic_uri import KafkaSource
 from tests.integration.test_kafka import event, read
 
 pytestmark = pytest.mark.integration
@@ -101,9 +102,9 @@ def test_what_lies_behind_tls_and_a_password_is_read(guarded: Path, tmp_path: Pa
 def test_a_wrong_password_is_refused_at_the_door_and_not_told(
     guarded: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.read.kafka_uri._WAIT_S", 0.5)
-    monkeypatch.setattr("pipelines.read.broker._ASK_S", 2.0)
+    monkeypatch.setattr("pipelines.read.kafka.broker._WAIT_S", 0.5)
+    monkeypatch.setattr("pipelines.read.kafka.broker._ASK_S", 2.0)
     with pytest.raises(SourceError) as refused:
-        KafkaSource.parse(_uri(guarded, "guessed")).shares()
+        shares(KafkaSource.parse(_uri(guarded, "guessed")))
     assert "uthentication" in str(refused.value)
     assert "guessed" not in str(refused.value)

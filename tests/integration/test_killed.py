@@ -12,7 +12,7 @@ from leftovers import contents
 from loop import HERE, JOB, Ended, command, events, run, write
 
 KILLER = str(HERE / "killer.py")
-COUNTING, REAL = "fake_trainer:FakeTrainer", "models.trainer:Trainer"
+COUNTING, REAL = "fake_trainer:FakeTrainer", "models.training.trainer:Trainer"
 """Most kills hit a trainer that only counts: starting TensorFlow twice takes half a minute."""
 
 

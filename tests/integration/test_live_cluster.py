@@ -10,7 +10,7 @@ from urllib.parse import urlparse
 import pyarrow.parquet as pq
 import pytest
 
-from models.store import Store
+from models.store.store import Store
 from pipelines.local import process, stop_with_savepoint
 from pipelines.publish import flush
 from tests.integration import stream

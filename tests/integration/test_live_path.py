@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from models.store import Store
+from models.store.store import Store
 from tests.integration import live_job, stream
 from tests.integration.chaos import wait_for
 from tests.integration.live_job import finish, settings, start

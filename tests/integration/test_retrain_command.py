@@ -9,7 +9,7 @@ import pytest
 from leftovers import contents
 from loop import HERE, JOB, Ended, events, run, write
 
-from models.store import Store
+from models.store.store import Store
 
 KILLER = str(HERE / "killer.py")
 FAKE = {"KILLER_TRAINER": "fake_trainer:FakeTrainer"}

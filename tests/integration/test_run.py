@@ -14,8 +14,8 @@ import pytest
 from leftovers import contents
 from loop import HERE, JOB, command, events, run, write
 
-from models.manifest import utc_ms
-from models.store import Store
+from models.store.manifest import utc_ms
+from models.store.store import Store
 from pipelines.config import load_job
 from pipelines.errors import JobError, RilletError, SourceError, StoreError
 from pipelines.job import RunRequest, run_job

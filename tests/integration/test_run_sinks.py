@@ -13,8 +13,8 @@ from pipelines.errors import RequestError
 from pipelines.job import RunRequest, run_job
 from pipelines.local import process, up
 from pipelines.publish import open_sink
-from pipelines.publish.changes import changes
-from pipelines.publish.follow import Follower
+from pipelines.publish.catch_up import Follower
+from pipelines.publish.missing_rows import changes
 from tests.integration import stream
 
 pytestmark = pytest.mark.integration
@@ -65,7 +65,9 @@ def test_both_sinks_end_equal_to_the_store(sinks: list[str], job: Callable) -> N
 def test_a_sink_that_is_behind_is_caught_up_by_the_next_run(
     sinks: list[str], job: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.job.check_sinks", lambda *_: None)  # it went away just then
+    monkeypatch.setattr(
+        "pipelines.bounded.job.check_sinks", lambda *_: None
+    )  # it went away just then
     away = "redis://:hunter2@127.0.0.1:9/0"
     told = run_job(job(away, flush_s=0.2))
     assert told["sinks"] == {"redis://127.0.0.1:9/0": {"version": 0, "behind": told["served"]}}

@@ -10,8 +10,9 @@ from confluent_kafka.admin import AdminClient
 
 from pipelines.errors import JobError
 from pipelines.local import process
-from pipelines.read.kafka_uri import KafkaSource
-from pipelines.simulate.topic import TopicWriter
+from pipelines.read.kafka.broker import shares
+from pipelines.read.kafka.topic_uri import KafkaSource
+from pipelines.simulate.kafka_writer import TopicWriter
 from tests.integration.test_kafka import read
 
 pytestmark = pytest.mark.integration
@@ -58,7 +59,7 @@ def test_a_user_keeps_to_one_partition(target: str, services: Callable) -> None:
     writer.close()
     assert writer.confirmed == 60
     source = KafkaSource.parse(f"{target}?until=now")
-    (share,) = source.shares()
+    (share,) = shares(source)
     assert sorted(part.end for part in share.partitions.values()) == [0, 0, 0, 60]
     topics = AdminClient({"bootstrap.servers": source.brokers}).list_topics(source.topic, timeout=9)
     assert len(topics.topics[source.topic].partitions) == 4
@@ -69,7 +70,7 @@ def test_a_broker_that_goes_away_for_good_is_an_error_with_what_was_confirmed(
 ) -> None:
     import pyarrow as pa
 
-    monkeypatch.setattr("pipelines.simulate.topic._PATIENCE_S", 2.0)
+    monkeypatch.setattr("pipelines.simulate.kafka_writer._PATIENCE_S", 2.0)
     writer = TopicWriter(target)
     writer.send(pa.array([b"1"]), pa.array(["u"]))
     writer.close()

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.bounded.features_job import run_features
 from pipelines.config import JobConfig
-from pipelines.features_job import run_features
 from pipelines.simulate import SimulationSpec, simulate
 
 NOW_MS = 1_800_000_000_000  # 2027: after the stream, long before the malformed 2999

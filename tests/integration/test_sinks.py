@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipelines.publish import Held, Mark, Shipment, Sink, SinkError, open_sink
-from pipelines.publish.changes import changes
+from pipelines.publish.missing_rows import changes
 
 pytestmark = pytest.mark.integration
 
@@ -170,7 +170,7 @@ def test_a_reader_always_sees_one_whole_version(
     steps: list[tuple],
 ) -> None:
     """Whatever is published, rolled back or killed in the middle, in any order."""
-    monkeypatch.setattr("pipelines.publish.redis._CHUNK", 1)
+    monkeypatch.setattr("pipelines.publish.redis_sink._CHUNK", 1)
     address = place()
     reader, branches = open_sink(address), Branches(tmp_path_factory.mktemp("branches"))
     served = 0
@@ -199,7 +199,7 @@ def test_a_reader_always_sees_one_whole_version(
 def test_what_a_dead_writer_left_of_an_abandoned_version_never_shows(
     place: Callable[[], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: int
 ) -> None:
-    monkeypatch.setattr("pipelines.publish.redis._CHUNK", 1)
+    monkeypatch.setattr("pipelines.publish.redis_sink._CHUNK", 1)
     address, branches = place(), Branches(tmp_path)
     sink = open_sink(address)
     branches.advance({("item", "a"): [1.0, 1.0], ("item", "b"): [1.0, 1.0]})
@@ -279,7 +279,7 @@ def test_readers_meet_no_mixture_while_versions_are_published(
     place: Callable[[], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All rows of version k hold k: a reader that saw two numbers saw half a version."""
-    monkeypatch.setattr("pipelines.publish.redis._CHUNK", 3)
+    monkeypatch.setattr("pipelines.publish.redis_sink._CHUNK", 3)
     address = place()
     writer, reader = open_sink(address), open_sink(address)
     branches, ids = Branches(tmp_path), [f"i{n}" for n in range(40)]

@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 from oracle import feature_rows, from_batch
 
+from pipelines.bounded.features_job import run_features
 from pipelines.config import FeatureConfig, JobConfig
 from pipelines.errors import JobError, RequestError
-from pipelines.features_job import run_features
 from pipelines.schema import DEAD_LETTERS, EVENT_TYPES, EVENTS, FEATURES
 
 NOW = 1_700_000_600_000

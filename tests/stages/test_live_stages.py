@@ -14,10 +14,10 @@ import pytest
 from beam_stage import Stage
 
 from pipelines.config import FeatureConfig, WindowSpec
-from pipelines.live import stages
-from pipelines.live.seed import Seed
-from pipelines.live.stages import _by_id, _Dedupe, _Featurize
-from pipelines.rows import FeatureRows
+from pipelines.features.rows import FeatureRows
+from pipelines.live import stateful_stages
+from pipelines.live.state.start_state import Seed
+from pipelines.live.stateful_stages import _by_id, _Dedupe, _Featurize
 from pipelines.schema import EVENTS
 
 END_S = 10**9
@@ -80,7 +80,7 @@ def outcome(
     made, letters = [], []
     for step in [*transcript, END_S]:
         if forget:
-            stages._mirrors.clear()
+            stateful_stages._mirrors.clear()
         if isinstance(step, tuple):
             for keyed in _by_id(events(*step), config.shards):
                 first.take(keyed)
@@ -280,7 +280,7 @@ def test_bundling_is_no_difference(form: str) -> None:
 def test_state_levels_off_on_a_stream_with_ever_new_users_items_and_requests(
     window: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipelines.live import journal
+    from pipelines.live.state import journal
 
     monkeypatch.setattr(journal, "_SLACK", 0)
     config = FeatureConfig(

@@ -14,19 +14,19 @@ from fake_trainer import FakeTrainer
 from rows import feature_rows
 
 from models.config import ModelConfig
-from models.embeddings import Keep
 from models.errors import JobError, StoreError
-from models.store import Store
+from models.store.embeddings import Keep
+from models.store.store import Store
 from pipelines import metrics
+from pipelines.batches.micro_batch import LogBatches
+from pipelines.beam_options import pipeline_options
 from pipelines.config import BatchConfig, StoreConfig
-from pipelines.finetune import FineTune
-from pipelines.live import train
-from pipelines.live.forward import Forward
-from pipelines.live.stages import Span
-from pipelines.live.train import TrainLive, let_go
-from pipelines.microbatch import LogBatches
-from pipelines.options import pipeline_options
+from pipelines.live import train_stage
+from pipelines.live.stateful_stages import Span
+from pipelines.live.train_stage import TrainLive, let_go
+from pipelines.live.trainer_thread import Forward
 from pipelines.publish import FileSink
+from pipelines.train.fine_tune import FineTune
 
 BATCHES, NOW_MS = 5, 1_800_000_000_000
 LIMIT_S = 60.0
@@ -117,8 +117,8 @@ def job(store: Store, trainer: str = "fake_trainer:FakeTrainer") -> FineTune:
     )
 
 
-def do_fn(store: Store, trainer: str) -> train._Train:
-    return train._Train(job(store, trainer), None, lambda: NOW_MS)
+def do_fn(store: Store, trainer: str) -> train_stage._Train:
+    return train_stage._Train(job(store, trainer), None, lambda: NOW_MS)
 
 
 @dataclass
@@ -142,7 +142,7 @@ class Remembered:
 
 
 def told(
-    stage: train._Train, last: int, *, final: bool = False, kept: Remembered | None = None
+    stage: train_stage._Train, last: int, *, final: bool = False, kept: Remembered | None = None
 ) -> list[int]:
     kept = kept or Remembered()
     stage.start_bundle()
@@ -182,7 +182,7 @@ def test_a_span_that_nothing_is_before_waits_until_it_is_trained(store: Store, l
 def test_a_backlog_holds_no_span_up_and_the_last_one_waits_for_all(
     store: Store, log: Log, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(train_stage, "PATIENCE_S", 0.0)
     stage = do_fn(store, f"{__name__}:Held")
     log(1)
     assert told(stage, 1) == []
@@ -202,13 +202,13 @@ def test_a_backlog_holds_no_span_up_and_the_last_one_waits_for_all(
 def test_what_was_taken_and_not_trained_is_trained_whatever_is_asked_for_next(
     store: Store, log: Log, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(train_stage, "PATIENCE_S", 0.0)
     stage = do_fn(store, f"{__name__}:Held")
     gate.let(1)
     log(4)
     told(stage, 4)
     gate.wait_for_step(2)
-    live = train._live.pop(stage.stage)
+    live = train_stage._live.pop(stage.stage)
     ending = threading.Thread(target=live.close)  # as when the process ends
     ending.start()
     with live._change:
@@ -218,7 +218,7 @@ def test_what_was_taken_and_not_trained_is_trained_whatever_is_asked_for_next(
     assert store.versions() == [1, 2]  # the step in progress, and no more
     again = do_fn(store, "fake_trainer:FakeTrainer")
     told(again, 1)  # the runner has gone back further
-    train._live[again.stage].wait(4, LIMIT_S)
+    train_stage._live[again.stage].wait(4, LIMIT_S)
     assert store.versions() == [1, 2, 3, 4]
     told(again, 4, final=True)
     again.teardown()
@@ -227,18 +227,18 @@ def test_what_was_taken_and_not_trained_is_trained_whatever_is_asked_for_next(
 def test_a_silent_stream_is_gone_on_with_by_the_timer(
     store: Store, log: Log, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(train_stage, "PATIENCE_S", 0.0)
     stage, kept = do_fn(store, f"{__name__}:Held"), Remembered()
     log(3)
     assert told(stage, 3, kept=kept) == []
     assert kept.value == 3
-    assert kept.due == Timestamp(micros=NOW_MS * 1_000) + train.AGAIN_S
+    assert kept.due == Timestamp(micros=NOW_MS * 1_000) + train_stage.AGAIN_S
     gate.let(2)
     gate.wait_for_step(3)
     assert list(stage.look(kept, kept)) == [1, 2]
     assert kept.value == 3  # still due
     gate.let(3)
-    train._live[stage.stage].wait(3, LIMIT_S)
+    train_stage._live[stage.stage].wait(3, LIMIT_S)
     assert list(stage.look(kept, kept)) == [3]
     assert (kept.value, kept.due) == (None, None)
     told(stage, 3, final=True)
@@ -249,7 +249,7 @@ def test_a_restart_goes_on_from_what_the_runner_remembers(store: Store, log: Log
     log(4)
     stage, kept = do_fn(store, "fake_trainer:FakeTrainer"), Remembered(value=4)
     list(stage.look(kept, kept))  # the first that this process hears of it
-    train._live[stage.stage].wait(4, LIMIT_S)
+    train_stage._live[stage.stage].wait(4, LIMIT_S)
     assert store.versions() == [1, 2, 3, 4]
     list(stage.look(kept, kept))
     assert kept == Remembered()
@@ -261,7 +261,7 @@ def test_the_spans_of_a_bundle_share_their_patience(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr(train.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(train_stage.time, "monotonic", lambda: now[0])
     waited = []
     monkeypatch.setattr(Forward, "wait", lambda _, last, limit_s: waited.append(limit_s) or False)
     monkeypatch.setattr(Forward, "ask", lambda *_, **__: True)
@@ -272,7 +272,7 @@ def test_the_spans_of_a_bundle_share_their_patience(
             stage.start_bundle()
         list(stage.process((0, Span(1)), kept, kept))
     assert waited == [2.0, 1.5, 0.25, 0.0]
-    train._live.pop(stage.stage).close()
+    train_stage._live.pop(stage.stage).close()
 
 
 def test_who_waits_for_a_model_that_was_closed_is_told(store: Store, log: Log, gate: Gate) -> None:

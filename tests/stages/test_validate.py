@@ -6,8 +6,8 @@ import apache_beam as beam
 import pytest
 from apache_beam.testing.util import assert_that
 
+from pipelines.clean.validate import Validate
 from pipelines.read import ReadEvents
-from pipelines.validate import Validate
 
 NOW = 1_750_000_000_000
 GOOD = {"event_id": "e", "user_id": "u", "item_id": "i", "event_type": "view", "event_time": NOW}

@@ -18,10 +18,15 @@ LIGHT = [
     "models.config",
     "models.errors",
     "models.schema",
-    "models.store",
-    "models.query",
+    "models.store.store",
+    "models.serve.recommend",
 ]
-JOB = ["pipelines.job", "pipelines.features_job", "pipelines.finetune"]
+JOB = [
+    "pipelines.job",
+    "pipelines.bounded.job",
+    "pipelines.bounded.features_job",
+    "pipelines.train.fine_tune",
+]
 
 
 def loaded_after(*modules: str) -> set[str]:

@@ -1,0 +1,359 @@
+"""Replay a training log: a model that learns as it goes, beside ones that do not.
+
+Contestants, all on the same micro-batches, each of which is predicted before anybody
+trains on it:
+
+live
+    learns from every micro-batch, once, as `rillet run` does
+stale
+    learned until the split; its weights stay as they were, counts, histories and new ids go on
+frozen
+    learned until the split and then nothing: new items are no candidates, but for those of a
+    catalogue
+retrained
+    learned everything before the split `epochs` times over, each time from empty counts
+    with the weights of the time before; goes on as live does
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from models.config import ModelConfig
+from models.errors import RequestError
+from models.evaluation.head_metrics import HeadTally
+from models.evaluation.list_metrics import Categories, ListTally, Shown
+from models.evaluation.metric_sums import Cells, Tally
+from models.evaluation.running_means import RunningMeans
+from models.evaluation.slices import Activity
+from models.memory.decayed_counts import grown
+from models.rows import Batch, head_targets, read_batch
+from models.schema import EMBEDDINGS
+from models.store.store import Store
+from models.store.training_log import TrainingLog, last_part
+from models.training.prepare import Prepared
+from models.training.prequential import Evaluation
+from models.training.trainer import StepResult, Trainer
+
+__all__ = ["ARMS", "Contestant", "Replay", "Request", "replay"]
+
+ARMS = ("stale", "frozen", "retrained")
+"""Models that can be compared with the live one."""
+
+_EVERY_S = 2.0
+_NEVER = np.iinfo(np.int64).min
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is to be evaluated.
+
+    Attributes:
+        store: whose log is read.
+        config: of the model; `evaluate` is taken for granted.
+        k: length of the lists, 1 to 1,000.
+        last: share of the micro-batches that figures are of; the split is where it begins.
+        batches: only so many micro-batches, from the first; None = all.
+        arms: of `ARMS`.
+        epochs: of the retrained model.
+        blocks: of time, for the cross-validation.
+    """
+
+    store: Store
+    config: ModelConfig
+    k: int = 20
+    last: float = 0.5
+    batches: int | None = None
+    arms: tuple[str, ...] = ARMS
+    epochs: int = 2
+    blocks: int = 5
+
+    def numbers(self) -> tuple[list[int], int]:
+        """Micro-batches of the log, but for those that the gate kept out, and how many it did.
+
+        Raises:
+            RequestError: there are fewer than two.
+        """
+        refused = self.store.refused_batches()
+        held = [n for n in self.store.batches() if n not in refused][: self.batches]
+        if len(held) < 2:
+            raise RequestError(
+                f"store {self.store.root} has {len(held)} micro-batches to evaluate, at least 2 "
+                "are needed: let rillet run read more events"
+            )
+        return held, len(refused)
+
+
+class _Student(Trainer):
+    """A trainer that publishes nothing, and keeps the lists that it makes."""
+
+    shown: Shown | None = None
+    _offered: NDArray[np.bool_] = np.zeros(0, bool)  # item rows that could be listed before
+
+    def _predict(self, step: Prepared, *, keep: bool) -> tuple[Evaluation, pa.RecordBatch | None]:
+        evaluation, predicted = super()._predict(step, keep=keep)
+        if keep:
+            self.shown = self._described(step, evaluation.top)
+        return evaluation, predicted
+
+    def _described(self, step: Prepared, lists: list[NDArray[np.integer]]) -> Shown:
+        """As of now: what is learned or recycled next belongs to the lists after these."""
+        names, candidates = self.state.item_ids.names, np.flatnonzero(step.candidates)
+        offered = grown(self._offered, len(step.candidates))
+        offered &= step.candidates
+        fresh = candidates[~offered[candidates]]
+        offered[fresh] = True
+        self._offered = offered
+        rows = np.unique(np.concatenate([np.zeros(0, np.int64), *lists]))
+        return Shown(
+            lists=lists,
+            rows=rows,
+            names=[names[row] or "" for row in rows.tolist()],
+            vectors=self.state.vectors[rows],
+            candidates=len(candidates),
+            arrived=[names[row] or "" for row in fresh.tolist()],
+        )
+
+    def _expire(self, before: int) -> tuple[list[str], list[str]]:
+        gone = super()._expire(before)
+        if gone[1]:  # their rows may be others' by the next micro-batch
+            used = self.state.item_ids.last_seen[: len(self._offered)] > _NEVER
+            self._offered = self._offered & used
+        return gone
+
+    def _delta(self, step: Prepared, gone: tuple[list[str], list[str]]) -> pa.RecordBatch:
+        del step, gone
+        return pa.RecordBatch.from_pylist([], schema=EMBEDDINGS)
+
+
+class _Stale(_Student):
+    """One that learns no more, but counts."""
+
+    def _learn(self, step: Prepared, evaluation: Evaluation | None) -> tuple[dict[str, Any], Any]:
+        del step, evaluation
+        return {}, np.zeros(0, np.int32)
+
+
+class _Frozen(_Stale):
+    """One that neither learns nor counts."""
+
+    def _remember(self, step: Prepared) -> None:
+        pass
+
+
+@dataclass
+class Contestant:
+    """A model and how it has done."""
+
+    trainer: _Student
+    ranks: Tally
+    lists: ListTally
+    heads: HeadTally
+
+    def step(self, number: int, rows: pa.RecordBatch, *, lists: bool) -> StepResult:
+        """Predict, then do whatever this one does with what it saw."""
+        return self.trainer.step(number, rows, predictions=lists)
+
+
+@dataclass
+class Replay:
+    """What came of it: `live` and the others by name, the baselines' arms, the stretch."""
+
+    request: Request
+    cells: Cells
+    numbers: list[int]
+    left_out: int
+    split: int  # place in `numbers` of the first micro-batch that figures are of
+    contestants: dict[str, Contestant]
+    baselines: Tally
+    arms: Any  # models.memory.online_baselines.Baselines, for the arms' names
+    span: tuple[int, int] = (0, 0)  # newest event before the split, and at the end; epoch ms
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def replay(
+    request: Request,
+    tell: Callable[[str], object] = str,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> Replay:
+    """Go through the log, from an empty model to the end.
+
+    Args:
+        request: what to do.
+        tell: told how far it is, now and then.
+        monotonic: counts seconds.
+
+    Raises:
+        RequestError: there is too little to go through.
+        StoreError: a micro-batch or a catalogue is damaged.
+    """
+    return _Run(request, tell, monotonic).run()
+
+
+class _Run:
+    """The state of a replay."""
+
+    def __init__(
+        self,
+        request: Request,
+        tell: Callable[[str], object],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self.request, self._tell, self._monotonic = request, tell, monotonic
+        self._log = TrainingLog.of(request.store)
+        self.numbers, self._left_out = request.numbers()
+        self.split = last_part(len(self.numbers), request.last)
+        self.cells = Cells(len(self.numbers))
+        self._config = request.config.model_copy(update={"evaluate": True})
+        self._catalogue = {entity: request.store.catalogue(entity) for entity in ("items", "users")}
+        self._categories = Categories(self._catalogue["items"])
+        self._activity, self._means = Activity(), RunningMeans()
+        self._told_at = -_EVERY_S
+        live = self._contestant(self._made())
+        arms = live.trainer.state.baselines.totals.shape[1]
+        baselines = Tally(self.cells, arms, request.k)
+        self.out = Replay(
+            request,
+            self.cells,
+            self.numbers,
+            self._left_out,
+            self.split,
+            {"live": live},
+            baselines,
+            live.trainer.state.baselines,
+        )
+
+    def run(self) -> Replay:
+        """Before the split, the other contestants, after the split."""
+        self._timed("learning until the split", self._forward, 0, self.split)
+        self._timed("retraining", self._others)
+        self._timed("comparing", self._forward, self.split, len(self.numbers))
+        return self.out
+
+    def _timed(self, name: str, work: Callable[..., None], *args: Any) -> None:
+        begun = self._monotonic()
+        work(*args)
+        self.out.seconds[name] = round(self._monotonic() - begun, 3)
+
+    def _made(self, *, evaluate: bool = True) -> _Student:
+        config = self._config.model_copy(update={"evaluate": evaluate})
+        trainer = _Student(config, self._catalogue["items"], self._catalogue["users"])
+        trainer.log = self._read
+        return trainer
+
+    def _read(self, number: int) -> pa.RecordBatch:
+        if number in self._log.made:
+            return self._log.read(number)
+        return self.request.store.read_batch(number)[0]  # not trained on yet
+
+    def _contestant(self, trainer: _Student) -> Contestant:
+        trainer.listed, trainer.log = self.request.k, self._read
+        trainer.tuned = sys.maxsize  # the best arm in hindsight is judged on every row
+        ranks = Tally(self.cells, 1, self.request.k)
+        return Contestant(trainer, ranks, ListTally(self._categories, self.cells), HeadTally())
+
+    def _others(self) -> None:
+        """Those that begin where the log is split."""
+        live, arms = self.out.contestants["live"].trainer, self.request.arms
+        with TemporaryDirectory(prefix="rillet-") as folder:
+            live.save(Path(folder))
+            for name, kind in (("stale", _Stale), ("frozen", _Frozen)):
+                if name in arms:
+                    copy = kind.restore(Path(folder), self._config, *self._catalogue.values())
+                    self.out.contestants[name] = self._contestant(copy)
+        if "retrained" in arms:
+            self.out.contestants["retrained"] = self._contestant(self._retrained(live))
+
+    def _retrained(self, live: _Student) -> _Student:
+        """Its first epoch is what the live model has done."""
+        trainer = live
+        for epoch in range(1, self.request.epochs):
+            former, trainer = trainer, self._made(evaluate=False)
+            trainer.adopt(former)
+            for place, number in enumerate(self.numbers[: self.split]):
+                trainer.step(number, self._read(number))
+                self._say(f"retraining, epoch {epoch + 1}", place + 1, self.split)
+        if trainer is live:  # one epoch: the same as live, in a copy of its own
+            with TemporaryDirectory(prefix="rillet-") as folder:
+                live.save(Path(folder))
+                return _Student.restore(Path(folder), self._config, *self._catalogue.values())
+        return trainer
+
+    def _forward(self, first: int, last: int) -> None:
+        for place in range(first, last):
+            self._micro_batch(place)
+            self._say("replaying", place + 1, len(self.numbers))
+        newest = self.out.contestants["live"].trainer.state.now
+        self.out.span = (newest, 0) if first == 0 else (self.out.span[0], newest)
+
+    def _micro_batch(self, place: int) -> None:
+        number = self.numbers[place]
+        rows = self._read(number)
+        batch = read_batch(rows)
+        judged = place >= self.split
+        slices = self._activity.before(batch, np.arange(len(batch)))
+        targets, means = head_targets(batch), self._means.before(batch)
+        for name, one in self.out.contestants.items():
+            result = one.step(number, rows, lists=judged)
+            self._count(place, one, batch, result, slices)
+            if name == "live":
+                self._count_arms(place, batch, result, slices)
+            if judged:
+                self._count_more(place, one, result, (targets, means, slices))
+        self._activity.add(batch)
+        self._means.add(batch)
+
+    def _count(
+        self, place: int, one: Contestant, batch: Batch, result: StepResult, slices: Any
+    ) -> None:
+        found = result.evaluation
+        if found is not None:
+            ranks = found.greater[found.known, None], found.ties[found.known, None], found.known
+            one.ranks.add(
+                self.cells.of(place), ranks, batch.user[found.rows], slices[:, found.rows]
+            )
+
+    def _count_arms(self, place: int, batch: Batch, result: StepResult, slices: Any) -> None:
+        found = result.evaluation
+        if found is not None:
+            ranks = found.arms.greater, found.arms.ties, found.known
+            self.out.baselines.add(
+                self.cells.of(place), ranks, batch.user[found.rows], slices[:, found.rows]
+            )
+
+    def _count_more(
+        self,
+        place: int,
+        one: Contestant,
+        result: StepResult,
+        told: tuple[Any, Any, Any],
+    ) -> None:
+        """Lists and heads, after the split only."""
+        found, shown = result.evaluation, one.trainer.shown
+        if found is None or shown is None:
+            return
+        cell = self.cells.of(place)
+        one.lists.add(cell, shown, (self._activity.by_item, self._activity.total))
+        where = found.head_rows
+        (targets, present), means, slices = told
+        one.heads.add(
+            cell,
+            (targets[where], present[where]),
+            found.heads,
+            means[where],
+            slices[:, where],
+        )
+
+    def _say(self, what: str, done: int, of: int) -> None:
+        now = self._monotonic()
+        if now - self._told_at >= _EVERY_S or done == of:
+            self._told_at = now
+            self._tell(f"{what}: {done} of {of} micro-batches")

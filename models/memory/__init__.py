@@ -1,0 +1,1 @@
+"""What is remembered outside TensorFlow: ids, counts, histories, what followed what."""

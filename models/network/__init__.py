@@ -1,0 +1,1 @@
+"""The retrieval + ranking model: towers, losses, optimizers, and what they read."""

@@ -1,0 +1,1 @@
+"""Questions to a served version: what to recommend, and why."""

@@ -1,0 +1,1 @@
+"""The store on disk: training log, manifests, checkpoints, embeddings, and the gate."""

@@ -1,0 +1,1 @@
+"""One micro-batch after another: prepare, predict, learn, remember."""

@@ -1,0 +1,1 @@
+"""Arrow record batches as they travel through a job: bytes, columns, hashes, shuffles."""

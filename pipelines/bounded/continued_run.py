@@ -1,0 +1,193 @@
+"""Featurize with a past: the bounded job's stages that go on from an earlier run.
+
+::
+
+    events ──► Recognise ──► fresh ──► (deduplicate) ──► FeaturizeOn ──► rows
+                   │                                        ▲    │
+                   ▼                                  users of   ▼
+              too late, repeats                   earlier runs  users, ids → state/pending
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+
+from models.store import atomic_files
+from pipelines.arrow import coder  # noqa: F401 - registers the coder of batches
+from pipelines.arrow.columns import as_int64
+from pipelines.arrow.hashing import Hashes, hash_strings
+from pipelines.arrow.shuffle import Spread
+from pipelines.arrow.spill_files import Place, gather
+from pipelines.bounded.featurize import FeatureRowsCoder  # noqa: F401 - registered on import
+from pipelines.bounded.run_state import Past, load, revise, tell_apart, write_ids
+from pipelines.clean.fingerprints import drop
+from pipelines.clean.too_late import too_late
+from pipelines.config import FeatureConfig
+from pipelines.features.rows import FeatureRows
+from pipelines.features.user_memory import Memory, go_on
+from pipelines.metrics import count
+from pipelines.schema import EVENTS
+
+__all__ = ["DEAD", "FRESH", "FeaturizeOn", "Recognise"]
+
+FRESH, DEAD = "fresh", "dead"
+
+
+class _Recognise(beam.DoFn):
+    """Calls `tell_apart`, and counts."""
+
+    def __init__(self, state: Path, config: FeatureConfig) -> None:
+        self._state, self._config = state, config
+
+    def setup(self) -> None:
+        """Load what the last run left."""
+        self._past = load(self._state)
+
+    def process(self, events: pa.RecordBatch) -> Iterator[Any]:
+        found = tell_apart(events, self._past, self._config)
+        count("duplicates", found.repeats + found.ancient)
+        count("ancient", found.ancient)
+        if found.too_late.num_rows:
+            letters = too_late(found.too_late, self._past.frontier)
+            at = letters.schema.get_field_index("position")
+            nowhere = pa.array(np.zeros(letters.num_rows, np.int64))  # the same in any run
+            letters = letters.set_column(at, letters.schema.field(at), nowhere)
+            yield beam.pvalue.TaggedOutput(DEAD, letters)
+        if found.fresh.num_rows:
+            yield found.fresh
+
+
+@dataclass(eq=False, kw_only=True)
+class Recognise(beam.PTransform):
+    """Valid events → `.fresh` ones and `.dead` letters of those that came too late.
+
+    Counts `duplicates`, and `ancient` ones among them.
+
+    Attributes:
+        state: folder that the last completed run left, or one that does not exist.
+        config: how long ids are remembered, and how late is too late.
+    """
+
+    state: Path
+    config: FeatureConfig
+
+    def expand(self, events: beam.PCollection[pa.RecordBatch]) -> beam.pvalue.DoOutputsTuple:
+        """Batches → two collections."""
+        told = events | "TellApart" >> beam.ParDo(_Recognise(self.state, self.config)).with_outputs(
+            DEAD, main=FRESH
+        )
+        told[FRESH].element_type = pa.RecordBatch
+        told[DEAD].element_type = pa.RecordBatch
+        return told
+
+
+@dataclass(eq=False, kw_only=True)
+class FeaturizeOn(beam.PTransform):
+    """Fresh events → (shard, rows), going on from the users of earlier runs.
+
+    The rows do not depend on the number of shards. What the next run has to know
+    is left in `pending`. Counts `duplicates` and `rows`.
+
+    Attributes:
+        config: of the kernel.
+        state: folder that the last completed run left, or one that does not exist.
+        pending: folder that becomes the next one.
+        lost: of `pipelines.clean.deduplicate.FindRepeats`.
+        folder: for the shuffle; every worker sees it.
+    """
+
+    config: FeatureConfig
+    state: Path
+    pending: Path
+    lost: beam.PCollection[pa.RecordBatch]
+    folder: Path
+
+    def expand(
+        self, events: beam.PCollection[pa.RecordBatch]
+    ) -> beam.PCollection[tuple[int, FeatureRows]]:
+        """By user: the past and the present of a user together."""
+        spread = Spread(_users, self.config.shards, EVENTS, self.folder)
+        remembered = (
+            events.pipeline
+            | "State" >> beam.Create([str(self.state)], reshuffle=False)
+            | "Recall"
+            >> beam.FlatMap(_recall, self.config.shards).with_output_types(tuple[int, bytes])
+        )
+        fresh = events | "Spread" >> beam.ParDo(spread).with_output_types(tuple[int, Place])
+        kernel = beam.ParDo(
+            _Kernel(self.config, self.state, self.pending), beam.pvalue.AsList(self.lost)
+        )
+        return (
+            {"events": fresh, "users": remembered}
+            | "By user" >> beam.CoGroupByKey()
+            | "Features" >> kernel.with_output_types(tuple[int, FeatureRows])
+        )
+
+
+def _users(batch: pa.RecordBatch) -> Hashes:
+    return hash_strings(batch.column("user_id"))
+
+
+def _recall(state: str, shards: int) -> Iterator[tuple[int, bytes]]:
+    """The users of earlier runs, however many shards they were in, by today's shards."""
+    for path in sorted(Path(state).glob("users-*.bin")):
+        memory = Memory.from_bytes(path.read_bytes())
+        shard = hash_strings(memory.facts.column("user_id")) % np.uint64(shards)
+        for number in np.unique(shard).tolist():
+            part = memory.take(np.flatnonzero(shard == number))
+            yield int(number), part.to_bytes()
+
+
+class _Kernel(beam.DoFn):
+    """Calls the kernel on a shard, and leaves what the next run has to know of it."""
+
+    def __init__(self, config: FeatureConfig, state: Path, pending: Path) -> None:
+        self._config, self._state, self._pending = config, state, pending
+
+    def setup(self) -> None:
+        """Load what the last run left."""
+        self._past = load(self._state)
+
+    def process(
+        self, shard: tuple[int, dict[str, Iterable[Any]]], lost: list[pa.RecordBatch]
+    ) -> Iterator[tuple[int, FeatureRows]]:
+        number, given = shard
+        arrived = gather(given["events"], EVENTS)
+        parts = [Memory.from_bytes(data) for data in given["users"]]
+        memory = Memory.concat(parts) if parts else Memory.empty()
+        events = drop(arrived, lost)
+        rows, memory, repeats = featurize(memory, events, self._past, self._config)
+        count("duplicates", arrived.num_rows - events.num_rows + repeats)
+        self._leave(number, memory, events)
+        if rows is not None:
+            count("rows", len(rows))
+            yield number, rows
+
+    def _leave(self, number: int, memory: Memory, events: pa.RecordBatch) -> None:
+        if memory.facts.num_rows:
+            atomic_files.write_bytes(self._pending / f"users-{number:04d}.bin", memory.to_bytes())
+        if events.num_rows:
+            ids = hash_strings(events.column("event_id"))
+            times = as_int64(events.column("event_time"))
+            write_ids(self._pending / f"ids-{number:04d}.arrow", ids, times)
+
+
+def featurize(
+    memory: Memory, events: pa.RecordBatch, past: Past, config: FeatureConfig
+) -> tuple[FeatureRows | None, Memory, int]:
+    """Fresh EVENTS and the memory of all users of a shard → (rows, their memory, repeats)."""
+    if not events.num_rows:
+        return None, memory, 0
+    known, last = memory.facts.column("user_id"), as_int64(memory.facts.column("last_time"))
+    concerned = np.isin(hash_strings(known), _users(events))
+    rows, told, repeats = go_on(memory.take(np.flatnonzero(concerned)), events, config)
+    newest = max(int(as_int64(events.column("event_time")).max()), past.newest)
+    alive = last >= newest - config.retention if config.retention else np.ones(len(last), bool)
+    others = memory.take(np.flatnonzero(~concerned & alive))
+    kept = [part for part in (others, told) if part.facts.num_rows]
+    return revise(rows, past, config), Memory.concat(kept), repeats

@@ -1,0 +1,106 @@
+"""The job of `rillet features` on one screen: from a log of events to files of feature rows."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+
+from pipelines.beam_options import pipeline_options
+from pipelines.bounded.feature_files import WriteRows, publish, work_folder
+from pipelines.bounded.featurize import Featurize
+from pipelines.clean.dead_letters import KeepDeadLetters
+from pipelines.clean.deduplicate import FindRepeats
+from pipelines.clean.validate import Validate
+from pipelines.config import JobConfig
+from pipelines.errors import explain
+from pipelines.metrics import counters
+from pipelines.read import ReadEvents, check_sources
+from pipelines.read.find_files import SourceFile, find_files
+from pipelines.schema import DEAD_REASONS
+
+__all__ = ["build", "run_features"]
+
+_log = logging.getLogger("rillet")
+
+
+def build(
+    pipeline: beam.Pipeline, events: list[str], out: Path, config: JobConfig, now_ms: int
+) -> None:
+    """Lay out the job; it writes into the folders of `work_folder`."""
+    features = config.features
+    parsed = pipeline | "Read" >> ReadEvents(sources=events) | "Validate" >> Validate(now_ms=now_ms)
+    shuffle = out / "shuffle"
+    lost = parsed.valid | "Deduplicate" >> FindRepeats(
+        horizon_ms=features.dedupe_horizon, shards=features.shards, folder=shuffle
+    )
+    _ = (
+        parsed.valid
+        | "Featurize" >> Featurize(config=features, lost=lost, folder=shuffle)
+        | "Write" >> WriteRows(folder=out / "features", history=features.history)
+    )
+    _ = parsed.dead | "DeadLetters" >> KeepDeadLetters(folder=out / "dead_letters")
+
+
+def run_features(
+    events: list[str], out: Path, config: JobConfig, beam_args: list[str], now_ms: int
+) -> dict[str, Any]:
+    """Compute feature rows of a log; what OUT/summary.json says.
+
+    Everything is written beside its place and moved there at the end: a run that
+    fails or is killed leaves what an earlier one wrote.
+
+    Args:
+        events: files, globs or folders.
+        out: where `features/`, `dead_letters/` and `summary.json` go.
+        config: the job file.
+        beam_args: options for Beam.
+        now_ms: the clock, epoch milliseconds.
+
+    Raises:
+        RequestError: a source or the folder cannot be used; nothing was written.
+        JobError: the job failed; what was there before is there still.
+    """
+    check_sources(events)
+    config = _with_shards(config, find_files(events))
+    with work_folder(out) as work:
+        pipeline = beam.Pipeline(options=pipeline_options(beam_args))
+        build(pipeline, events, work, config, now_ms)
+        try:
+            result = pipeline.run()
+            result.wait_until_finish()
+        except Exception as error:
+            raise explain(error) from error
+        summary = _summary(counters(result))
+        publish(work, out, summary)
+    return summary
+
+
+_BYTES_PER_EVENT = {"lines": 200, "parquet": 15}
+_GZIP = 8  # times smaller
+_SHARD_EVENTS = 250_000
+"""A shard is worked on at once: about 200 MB."""
+
+
+def _with_shards(config: JobConfig, files: list[SourceFile]) -> JobConfig:
+    """The configuration with so many shards that each is of moderate size; rows stay the same."""
+    events = sum(
+        file.size / _BYTES_PER_EVENT[file.kind] * (_GZIP if file.gzip else 1) for file in files
+    )
+    shards = min(max(config.features.shards, int(events / _SHARD_EVENTS) + 1), 4_096)
+    features = config.features.model_copy(update={"shards": shards})
+    return config.model_copy(update={"features": features})
+
+
+def _summary(counted: dict[str, int]) -> dict[str, Any]:
+    """The counters of the job, as OUT/summary.json has them."""
+    dead = {reason: counted.get(f"dead_{reason}", 0) for reason in DEAD_REASONS}
+    valid, duplicates = counted.get("valid", 0), counted.get("duplicates", 0)
+    return {
+        "read": counted.get("read", 0),
+        "valid": valid - duplicates,
+        "duplicates": duplicates,
+        "dead": {reason: number for reason, number in dead.items() if number},
+        "rows": counted.get("rows", 0),
+        "extra_fields": counted.get("extra_fields", 0),
+    }

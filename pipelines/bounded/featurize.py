@@ -1,0 +1,113 @@
+"""Events → feature rows as a Beam stage: gather each shard of users, call the kernel."""
+
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import apache_beam as beam
+import pyarrow as pa
+
+from pipelines.arrow import coder  # noqa: F401 - registers the coder of batches
+from pipelines.arrow.hashing import Hashes, hash_strings
+from pipelines.arrow.shuffle import Spread
+from pipelines.arrow.spill_files import Place, gather
+from pipelines.clean.fingerprints import drop
+from pipelines.config import FeatureConfig
+from pipelines.features.aggregate import aggregate
+from pipelines.features.observations import observe, read_log
+from pipelines.features.rows import FeatureRows
+from pipelines.metrics import count
+from pipelines.schema import EVENTS
+
+__all__ = ["FeatureRowsCoder", "Featurize"]
+
+_log = logging.getLogger("rillet")
+
+
+class FeatureRowsCoder(beam.coders.Coder):
+    """Beam's coder for `FeatureRows`: two Arrow IPC streams."""
+
+    def encode(self, value: FeatureRows) -> bytes:
+        """Rows → bytes."""
+        return value.to_bytes()
+
+    def decode(self, encoded: bytes) -> FeatureRows:
+        """Bytes → rows."""
+        return FeatureRows.from_bytes(encoded)
+
+    def estimate_size(self, value: FeatureRows) -> int:
+        """Bytes of the columns; without this, Beam encodes samples just to measure them."""
+        return int(value.rows.nbytes + value.timeline.nbytes)
+
+    def is_deterministic(self) -> bool:
+        """Equal rows may differ in bytes (padding, dictionaries): never a key."""
+        return False
+
+    def to_type_hint(self) -> type[FeatureRows]:
+        """The type that this coder is registered for."""
+        return FeatureRows
+
+    def __eq__(self, other: object) -> bool:
+        """All of them are alike."""
+        return type(self) is type(other)
+
+    def __hash__(self) -> int:
+        """All of them are alike."""
+        return hash(type(self))
+
+
+beam.coders.registry.register_coder(FeatureRows, FeatureRowsCoder)
+
+
+@dataclass(eq=False, kw_only=True)
+class Featurize(beam.PTransform):
+    """Valid events → (shard, rows); the rows do not depend on the number of shards.
+
+    Counts `duplicates` and `rows`.
+    """
+
+    config: FeatureConfig
+    lost: beam.PCollection[pa.RecordBatch]  # of `pipelines.clean.deduplicate.FindRepeats`
+    folder: Path  # for the shuffle; every worker sees it
+
+    def expand(
+        self, events: beam.PCollection[pa.RecordBatch]
+    ) -> beam.PCollection[tuple[int, FeatureRows]]:
+        """By user, the whole past of a user together."""
+        spread = Spread(_users, self.config.shards, EVENTS, self.folder)
+        return (
+            events
+            | "Spread" >> beam.ParDo(spread).with_output_types(tuple[int, Place])
+            | "By user" >> beam.GroupByKey()
+            | "Features"
+            >> beam.ParDo(_Kernel(self.config), beam.pvalue.AsList(self.lost)).with_output_types(
+                tuple[int, FeatureRows]
+            )
+        )
+
+
+def _users(batch: pa.RecordBatch) -> Hashes:
+    return hash_strings(batch.column("user_id"))
+
+
+class _Kernel(beam.DoFn):
+    """Calls the kernel on a shard, and counts."""
+
+    def __init__(self, config: FeatureConfig) -> None:
+        self.config = config
+
+    def process(
+        self, shard: tuple[int, Iterable[Place]], lost: list[pa.RecordBatch]
+    ) -> Iterator[tuple[int, FeatureRows]]:
+        """One shard, whole."""
+        number, places = shard
+        events = gather(places, EVENTS)
+        arrived = events.num_rows
+        events = drop(events, lost)
+        log = read_log(events)
+        rows = aggregate(observe(log, self.config), self.config)
+        count("duplicates", arrived - len(log.user))
+        count("rows", len(rows))
+        _log.info("features: %s rows of shard %d", f"{len(rows):,}", number)
+        yield number, rows

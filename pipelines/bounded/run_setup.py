@@ -1,0 +1,81 @@
+"""What was asked of a run, and what every run needs of it: catalogues, training, sinks."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from models.network.text_encoder import text_encoder
+from models.store.embeddings import Keep
+from models.store.store import Store
+from pipelines.config import JobConfig
+from pipelines.publish import FileSink, Follow, flush
+from pipelines.read.catalogues import Catalogue, read_items, read_users
+from pipelines.train.fine_tune import TRAINER, FineTune
+
+__all__ = ["RunRequest", "catalogues", "fine_tune", "sinks_caught_up"]
+
+_log = logging.getLogger("rillet")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRequest:
+    """What `rillet run` was asked to do."""
+
+    events: tuple[str, ...]
+    items: str | None
+    users: str | None
+    store: Path
+    config: JobConfig
+    predictions: Path | None
+    beam_args: tuple[str, ...]
+    now_ms: int
+    trainer: str = TRAINER
+    sinks: tuple[str, ...] = field(default=(), repr=False)
+    flush_s: float = 60.0
+    monotonic: Callable[[], float] = time.monotonic
+
+
+def fine_tune(request: RunRequest, store: Store) -> FineTune:
+    """What training needs to know of a request."""
+    overlap = request.config.features.window.overlap  # an event is in so many rows
+    return FineTune(
+        store=store,
+        model=request.config.model.model_copy(update={"overlap": overlap}),
+        keep=Keep(**request.config.store.model_dump()),
+        sinks=[FileSink(store).publish],
+        predictions=request.predictions,
+        trainer=request.trainer,
+        follow=Follow(store, request.sinks),
+    )
+
+
+def sinks_caught_up(request: RunRequest, store: Store) -> dict[str, Any]:
+    """Bring the sinks up to the store, within a limit; what to tell of them."""
+    if not request.sinks:
+        return {}
+    return {"sinks": flush(store, request.sinks, request.flush_s)}
+
+
+def catalogues(request: RunRequest) -> tuple[pa.Table | None, pa.Table | None]:
+    """Items and users, where the request names them.
+
+    Raises:
+        RequestError: one cannot be read, or the job file's text model cannot be used: that is
+            found out here, before anything is written. TensorFlow is loaded only for the latter.
+    """
+    text_encoder(request.config.model.text_model)
+    return _read(read_items, request.items), _read(read_users, request.users)
+
+
+def _read(reader: Callable[[str], Catalogue], source: str | None) -> pa.Table | None:
+    if source is None:
+        return None
+    found = reader(source)
+    if found.skipped:
+        _log.warning("%d rows of %s cannot be used: %s", found.skipped, source, found.example)
+    return found.table

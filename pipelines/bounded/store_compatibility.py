@@ -1,0 +1,223 @@
+"""What a run finds in its store, and what it leaves there besides versions.
+
+The store's configuration and catalogue must fit what was logged: an
+interrupted run goes on with what it began with, to the byte.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from models.store import atomic_files
+from models.store.manifest import utc_ms
+from models.store.store import Store
+from models.store.version_numbers import settle, trained
+from pipelines.bounded.run_state import Past, advance, load, read_ends, save
+from pipelines.clock import wall_clock_ms
+from pipelines.config import FeatureConfig, JobConfig
+from pipelines.errors import StoreError
+from pipelines.schema import DEAD_REASONS
+
+__all__ = ["check", "finish", "held", "pending_path", "put_catalogue", "shuffle_path", "summary"]
+
+_FREE = {("features", "shards"), ("model", "overlap"), ("model", "text_model")}
+"""Settings that change neither rows nor versions, or follow from others; of a text model its
+files count, not its path."""
+
+
+@contextmanager
+def held(
+    store: Store, config: JobConfig, clock: Callable[[], int] = wall_clock_ms
+) -> Iterator[None]:
+    """Hold the store for a run, made anew where there is none.
+
+    A store that is made here and gets nothing committed to it is taken away again. What
+    an interrupted retrain left is finished or undone first.
+
+    Args:
+        store: where.
+        config: of the run.
+        clock: epoch ms.
+
+    Raises:
+        StoreError: in use, foreign, of another format, or made with another configuration.
+    """
+    store.is_new()  # a foreign folder is refused before anything is written to it
+    with store.lock():
+        new = store.is_new()
+        if not new:
+            settle(store, utc_ms(clock()))
+            check(store, config)
+        store.clean()
+        try:
+            if not store.last_batch():
+                store.create(_recorded(config))
+            yield
+        except BaseException:
+            atomic_files.remove(pending_path(store))
+            if new:
+                store.discard()
+            raise
+
+
+def put_catalogue(store: Store, entity: str, table: pa.Table | None) -> None:
+    """Keep a copy of `items` or `users` beside the log that it is used with.
+
+    Args:
+        store: held by the caller.
+        entity: `items` or `users`.
+        table: the catalogue; None for the one that is there, or none.
+
+    Raises:
+        StoreError: an interrupted run began with another one, or the copy is damaged and none
+            is given in its place.
+    """
+    if table is None:
+        store.catalogue(entity)  # damaged, it is told before anything is begun
+        return
+    try:
+        held = store.catalogue(entity)
+    except StoreError:
+        pass  # damaged: replaced, whatever it was
+    else:
+        if held is not None and held.equals(table):
+            return
+        if store.last_batch() > store.last_state():
+            raise StoreError(
+                f"{store.root} holds an interrupted run that began with other {entity}: "
+                f"give the same --{entity} until it is done"
+            )
+    path = store.catalogue_path(entity)
+    atomic_files.write_file(path, lambda file: pq.write_table(table, file, compression="zstd"))
+
+
+def summary(store: Store, counted: dict[str, int], past: Past) -> dict[str, Any]:
+    """What a finished run did and what the store has to show for it.
+
+    Args:
+        store: held by the caller.
+        counted: the job's counters.
+        past: where the stream stands now.
+    """
+    versions = store.versions()
+    newest = store.manifest(versions[-1]) if versions else None
+    served, rows = store.current(), counted.get("rows", 0)
+    duplicates = counted.get("duplicates", 0)
+    told = f"{rows} rows" if rows else "nothing new in these events"
+    if served is None:
+        message = f"{told}; there is no version to serve yet"
+    else:
+        message = f"{told}; version {served} is {'served' if rows else 'still served'}"
+    return {
+        "versions": len(versions),
+        "served": served,
+        "read": counted.get("read", 0),
+        "valid": counted.get("valid", 0) - duplicates - counted.get("dead_too_late", 0),
+        "rows": rows,
+        "dead": {
+            reason: counted[f"dead_{reason}"]
+            for reason in DEAD_REASONS
+            if f"dead_{reason}" in counted
+        },
+        "duplicates": duplicates,
+        "digest": newest.digest if newest else None,
+        "max_event_time": utc_ms(past.newest).isoformat() if newest else None,
+        "message": message,
+    }
+
+
+def _settings(config: JobConfig) -> dict[str, Any]:
+    """What must be the same in every run on a store."""
+    kept: dict[str, Any] = config.model_dump(mode="json", exclude={"store"})
+    for section, name in _FREE:
+        del kept[section][name]
+    return kept
+
+
+def _recorded(config: JobConfig) -> dict[str, Any]:
+    """What a store remembers: `_settings`, and where the text model is for commands on it."""
+    kept, path = _settings(config), config.model.text_model
+    kept["model"]["text_model"] = path and str(Path(path).resolve())
+    return kept
+
+
+def check(store: Store, config: JobConfig, *, but: str = "") -> None:
+    """Refuse a configuration that is not the one that the store was made with.
+
+    Args:
+        store: whose settings count, once there is a micro-batch.
+        config: what was asked for.
+        but: a section that may be another one.
+
+    Raises:
+        StoreError: names the first setting that differs.
+    """
+    made_with = dict(_leaves(store.meta().get("config", {})))
+    if not store.last_batch():
+        return  # nothing was made with it yet
+    for name, value in _leaves(_settings(config)):
+        if made_with.get(name, value) != value and name.partition(".")[0] != but:
+            other = ", rillet retrain --config" if name.startswith("model.") else ""
+            raise StoreError(
+                f"store {store.root} was made with {name} = {made_with[name]}, not {value}: "
+                f"give the same configuration{other}, or another --store"
+            )
+
+
+def _leaves(table: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in table.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def pending_path(store: Store) -> Path:
+    """Where a run collects what the next one has to know (see `pipelines.bounded.run_state`)."""
+    return store.root / "state" / "pending"
+
+
+def shuffle_path(store: Store) -> Path:
+    """Where a run leaves what it groups (`pipelines.arrow.spill_files`); gone with its folder."""
+    return pending_path(store) / "shuffle"
+
+
+def finish(store: Store, config: FeatureConfig, start: int) -> Past:
+    """Check that an interrupted run was brought to its end, and mark the end.
+
+    Args:
+        store: held by the caller.
+        config: how long ids and revisions are kept.
+        start: the last batch of the runs before.
+
+    Returns:
+        Where the stream stands now.
+
+    Raises:
+        StoreError: the log holds batches that these events did not lead to.
+    """
+    last, pending = store.last_batch(), pending_path(store)
+    if last > max(start, trained(store)):
+        raise StoreError(
+            f"{store.root} holds micro-batches up to {last} of an interrupted run, and these "
+            "events have nothing new: give the --events that it began with"
+        )
+    past = load(store.state_path(start))
+    if last > start:
+        ends = read_ends(pending / "ends.json")
+        past = advance(past, ends, pending.glob("ids-*.arrow"), config)
+        store.put_state(last, partial(_leave, pending, past))
+    atomic_files.remove(pending)
+    return past
+
+
+def _leave(pending: Path, past: Past, folder: Path) -> None:
+    save(folder, past)
+    for users in sorted(pending.glob("users-*.bin")):
+        shutil.copyfile(users, folder / users.name)

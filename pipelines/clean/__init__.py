@@ -1,0 +1,1 @@
+"""From what was read to events that count once: validate, deduplicate, dead letters."""

@@ -1,0 +1,52 @@
+"""What a stream starts with: what runs on files before it left in `store/state`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipelines.arrow.hashing import hash_strings
+from pipelines.bounded.run_state import load
+from pipelines.config import FeatureConfig
+from pipelines.features.user_memory import Memory
+from pipelines.live.state.seen_events import Waiting
+from pipelines.live.state.user_features import Users
+
+__all__ = ["Seed"]
+
+
+@dataclass(frozen=True)
+class Seed:
+    """Shards as a stream finds them; read anew wherever a shard is opened.
+
+    Attributes:
+        config: of features; its shards are the stream's.
+        state: folder that the last completed run on files left, or one that does not exist.
+    """
+
+    config: FeatureConfig
+    state: Path | None = None
+
+    def ids(self, shard: int) -> Waiting:
+        """A shard of ids that remembers those that the runs before have seen."""
+        config = self.config
+        empty = Waiting(config.window, config.dedupe_horizon, config.allowed_lateness)
+        if self.state is None:
+            return empty
+        past = load(self.state)
+        mine = past.ids % np.uint64(config.shards) == shard
+        empty.begin(past.frontier, past.ids[mine], past.times[mine])
+        return empty
+
+    def users(self, shard: int) -> Users:
+        """A shard of users with what the runs before remembered of them."""
+        empty = Users(self.config)
+        if self.state is None:
+            return empty
+        past = load(self.state)
+        empty.begin(past.frontier, past.revisions)
+        for path in sorted(self.state.glob("users-*.bin")):
+            memory = Memory.from_bytes(path.read_bytes())
+            theirs = hash_strings(memory.facts.column("user_id")) % np.uint64(self.config.shards)
+            empty.remember(memory.take(np.flatnonzero(theirs == shard)))
+        return empty

@@ -1,0 +1,1 @@
+"""The simulated world: its items, its people, and what they do."""

@@ -1,0 +1,1 @@
+"""Fine-tuning: the one stage that holds a model."""
