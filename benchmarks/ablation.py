@@ -40,8 +40,8 @@ from prequential import Log, answers, heading, since
 
 from models.bootstrap import Interval, interval
 from models.config import ModelConfig
-from models.memory.decayed_counts import ItemStream
-from models.memory.seen_items import SeenSets
+from models.memory.item_stream import ItemStream
+from models.memory.seen_items import SeenItems
 from models.rows import Batch, read_batch
 from models.schema import HEADS
 from pipelines.config import JobConfig, load_job
@@ -97,12 +97,12 @@ def _no_gate() -> AbstractContextManager[Any]:
 
 def _no_dwells() -> AbstractContextManager[Any]:
     """How long a user stayed with a past item is not known."""
-    real = SeenSets.stays
+    real = SeenItems.dwells
 
-    def unknown(self: SeenSets, *args: Any) -> np.ndarray:
+    def unknown(self: SeenItems, *args: Any) -> np.ndarray:
         return np.zeros_like(real(self, *args))
 
-    return patch.object(SeenSets, "stays", unknown)
+    return patch.object(SeenItems, "dwells", unknown)
 
 
 VARIANTS = (

@@ -2,15 +2,13 @@
 
 import json
 import os
-import random
 import subprocess
 import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,46 +16,18 @@ import msgspec
 import psutil
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
+from live_events import Event
 
 from pipelines.local import PARTS, process, up
 
-KINDS = ("impression", "view", "click", "like", "purchase")
-Event = dict[str, Any]
-
-
-def settled(rate: float, dice: random.Random) -> Iterator[tuple[int, Event]]:
-    """(Offset in ms, event without its time), for ever: 20,000 users and 2,000 items."""
-
-    def often(n: int) -> int:
-        return min(dice.randrange(n), dice.randrange(n))
-
-    return _events(rate, dice, lambda _: (often(20_000), often(2_000)))
-
-
-def passing(rate: float, dice: random.Random) -> Iterator[tuple[int, Event]]:
-    """The same, but nobody stays: a user has some 20 events, an item some 100, then never again."""
-
-    def near(n: int, events: int) -> int:
-        return (n + dice.randrange(200 * events)) // events
-
-    return _events(rate, dice, lambda n: (near(n, 20), near(n, 100)))
-
-
-def _events(
-    rate: float, dice: random.Random, pair: Callable[[int], tuple[int, int]]
-) -> Iterator[tuple[int, Event]]:
-    """`pair`: number of an event → numbers of its user and its item."""
-    for number in count():
-        user, item = pair(number)
-        yield (
-            int(number * 1_000 / rate),
-            {
-                "event_id": f"e{number}",
-                "user_id": f"u{user}",
-                "item_id": f"i{item}",
-                "event_type": dice.choice(KINDS),
-            },
-        )
+REPOSITORY = Path(__file__).parents[1]
+sys.path.insert(0, str(REPOSITORY))  # what tests and benchmarks share is in tests/support
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "rillet"
+JOB = {
+    "features": {"window": "fixed:2s", "shards": 2},
+    "batch": {"min_rows": 1_000, "max_wait": "2s"},
+    "store": {"checkpoint_every": 50, "snapshot_every": 50},
+}
 
 
 class Cluster:
@@ -82,8 +52,15 @@ class Cluster:
         settings = {"bootstrap.servers": self.address["kafka"], "linger.ms": 5}
         return Producer({**settings, "queue.buffering.max.messages": 1_000_000})
 
-    def backlog(self, name: str, events: list[Event], partitions: int = 2) -> str:
-        """A topic with these events."""
+    def backlog(
+        self, name: str, events: list[Event], partitions: int = 2, *, closed_after_ms: int = 0
+    ) -> str:
+        """A topic with these events, and with closing ones so long after them, if any."""
+        if closed_after_ms:
+            from tests.support.stream_end import closing_events
+
+            newest = max(event["event_time"] for event in events)
+            events = [*events, *closing_events(newest, partitions, closed_after_ms)]
         uri, producer = self.topic(name, partitions), self.producer()
         for number, event in enumerate(events):
             producer.produce(name, self.encode(event), partition=number % partitions)
@@ -198,3 +175,14 @@ def machine() -> dict[str, Any]:
     """What it runs on, and how busy that is."""
     load = [round(value, 2) for value in os.getloadavg()]
     return {"cores": os.cpu_count(), "python": sys.version.split()[0], "load": load}
+
+
+def cost(count: int, cpu_s: float, wall_s: float) -> dict[str, Any]:
+    """Figures of so many events."""
+    return {
+        "events": count,
+        "cpu_s": round(cpu_s, 1),
+        "events_per_cpu_s": round(count / cpu_s),
+        "wall_s": round(wall_s, 1),
+        "events_per_s": round(count / wall_s),
+    }

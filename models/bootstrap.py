@@ -11,7 +11,17 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["BLOCK", "DRAWS", "Interval", "block_starts", "draw", "interval", "weighted_interval"]
+__all__ = [
+    "BLOCK",
+    "DRAWS",
+    "Interval",
+    "block_starts",
+    "draw",
+    "interval",
+    "paired_comparison",
+    "paired_difference",
+    "weighted_interval",
+]
 
 BLOCK = 50
 """Consecutive micro-batches that are drawn together."""
@@ -62,8 +72,8 @@ def interval(
 ) -> Interval:
     """Sum of `numerator` over sum of `denominator`, with its uncertainty.
 
-    A mean has rows below, a ratio of two arms the other arm's sum, a paired difference
-    the difference above and rows below.
+    A mean has rows below, a ratio of two arms the other arm's sum; of their difference see
+    `paired_difference`.
 
     Args:
         numerator: `[cells]`, in order of time.
@@ -85,6 +95,44 @@ def interval(
     top, bottom = sums[:, draw(len(starts))].sum(axis=2)
     ratios = top[bottom != 0] / bottom[bottom != 0]
     return _around(value, ratios, level)
+
+
+def paired_difference(
+    mine: ArrayLike,
+    theirs: ArrayLike,
+    rows: ArrayLike,
+    *,
+    block: int = BLOCK,
+    level: float = 0.95,
+) -> Interval:
+    """Mean of one arm less mean of the other on the same rows, resampled together.
+
+    >>> paired_difference([3, 1, 2, 4], [1, 1, 1, 1], [2, 2, 2, 2]).value
+    0.75
+
+    Args:
+        mine: `[cells]` sums of a figure over each cell's rows, in order of time.
+        theirs: `[cells]` the other arm's.
+        rows: `[cells]` rows that both are of.
+        block: see `interval`.
+        level: see `interval`.
+    """
+    above = np.asarray(mine, float) - np.asarray(theirs, float)
+    return interval(above, rows, block=block, level=level)
+
+
+def paired_comparison(
+    mine: ArrayLike, theirs: ArrayLike, rows: ArrayLike, *, block: int = BLOCK
+) -> dict[str, dict[str, float | None]]:
+    """Two arms on the same rows, JSON-able: see `paired_difference` for what is given.
+
+    Returns:
+        `ratio` mine / theirs and `difference` mine − theirs, each with its interval.
+    """
+    return {
+        "ratio": interval(mine, theirs, block=block).to_json(),
+        "difference": paired_difference(mine, theirs, rows, block=block).to_json(),
+    }
 
 
 def weighted_interval(

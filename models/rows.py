@@ -80,7 +80,7 @@ class Batch:
         return (self.counts[:, EVENT_TYPES.index("dislike")] > 0) & ~self.wanted
 
     @property
-    def stays(self) -> Ints:
+    def dwell_buckets(self) -> Ints:
         """`[n]`: bucket of a row's mean dwell, in octaves of seconds from 1; 0: none is known."""
         seconds = self.dwell_ms / np.maximum(self.n_dwell, 1) / 1_000.0
         octave = np.minimum(1 + np.log2(1.0 + seconds), DWELL_BUCKETS - 1).astype(np.int64)
@@ -228,7 +228,7 @@ def head_targets(batch: Batch) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """What the ranking heads learn, `[n, 5]`, and where it is known.
 
     click and purchase: 1 or 0; like: 1 or, for a dislike, 0; dwell: ln(1 + seconds);
-    rating: as given. Columns are in the order of `models.training.serving_files.HEADS`.
+    rating: as given. Columns are in the order of `models.schema.HEADS`.
     """
     c = {name: batch.counts[:, code] for code, name in enumerate(EVENT_TYPES)}
     acted = c["view"] + c["click"] + c["cart"] + c["purchase"]

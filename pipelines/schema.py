@@ -62,6 +62,7 @@ EVENTS = pa.schema(
 
 DEAD_REASONS = (
     "bad_json",
+    "bad_wire",
     "missing_field",
     "bad_type",
     "bad_value",

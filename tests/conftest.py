@@ -7,24 +7,40 @@
 
 Layout: `unit/` knows neither Beam nor TensorFlow, `stages/` runs single
 transforms, `models/` needs TensorFlow, `integration/` runs the whole command
-or real services.
+or real services. What several of them share is in `support/`.
+
+The last lines of a run say which tests were skipped and why (`support/skip_summary.py`).
 """
 
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from hypothesis import settings
+from skip_summary import not_tested, skips
 
 REPOSITORY = Path(__file__).parent.parent
 REAL_LOGS = REPOSITORY.parent / "shared" / "data"
 
 settings.register_profile("rillet", deadline=None, max_examples=50)
 settings.load_profile("rillet")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter,
+) -> Generator[None, object, object]:
+    """Say after all else what was not tested; nothing where nothing was skipped."""
+    result = yield
+    if lines := not_tested(skips(terminalreporter.stats.get("skipped", []))):
+        terminalreporter.section("not tested", yellow=True)
+        for line in lines:
+            terminalreporter.write_line(line)
+    return result
 
 
 @pytest.fixture
@@ -34,7 +50,8 @@ def real_log() -> Callable[[str], Path]:
     def find(name: str) -> Path:
         folder = REAL_LOGS / name
         if not folder.is_dir():
-            pytest.skip(f"{folder} is missing: real logs are not part of the project")
+            missing = folder if REAL_LOGS.is_dir() else REAL_LOGS
+            pytest.skip(f"{missing} is missing: real logs are not part of the project")
         return folder
 
     return find

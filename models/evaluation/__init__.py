@@ -1,5 +1,6 @@
 """How good is a store's model? Replays the training log, predicting before training.
 
-Light modules: `figures` (definitions), `bootstrap` (intervals), `tally`, `slices`,
-`heads`, `lists`, `means`, `recorded` (what manifests say). `replay` loads TensorFlow.
+Light modules: `metric_definitions`, `metric_sums`, `slices`, `head_metrics`, `list_metrics`,
+`running_means` (the simplest predictors), `from_manifests` (what the manifests say already),
+`report`. `log_replay` loads TensorFlow.
 """

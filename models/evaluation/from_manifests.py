@@ -9,20 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from models.bootstrap import BLOCK, interval
+from models.bootstrap import interval, paired_comparison
 from models.errors import RequestError
 from models.evaluation.metric_sums import time_blocks
 from models.store.manifest import Manifest
 from models.store.store import Store
-from models.store.training_log import last_part
+from models.store.training_log import last_part_start
 
-__all__ = ["recorded"]
+__all__ = ["recorded_metrics"]
 
 _FIGURES = ("recall@20", "ndcg@20", "mrr@20")
 _ARMS = ("live", "popularity", "transitions")
 
 
-def recorded(store: Store, last: float = 0.5, blocks: int = 5) -> dict[str, Any]:
+def recorded_metrics(store: Store, last: float = 0.5, blocks: int = 5) -> dict[str, Any]:
     """Prequential figures of the last part of a store's versions, and of blocks of time.
 
     Args:
@@ -65,7 +65,7 @@ def recorded(store: Store, last: float = 0.5, blocks: int = 5) -> dict[str, Any]
 def _split(manifests: list[Manifest], last: float) -> int:
     """The micro-batch that the last part begins with, as `models.evaluation.log_replay` has it."""
     held = [one.batch for one in manifests if one.gate.served] or [manifests[0].batch]
-    return held[last_part(len(held), last)]
+    return held[last_part_start(len(held), last)]
 
 
 def _cure(manifests: list[Manifest]) -> str:
@@ -95,7 +95,7 @@ def _sums(part: list[Manifest], arm: str, figure: str) -> tuple[np.ndarray, np.n
 
 def _means(part: list[Manifest], arm: str) -> dict[str, Any]:
     return {
-        figure: interval(*_sums(part, arm, figure), block=BLOCK).to_json()
+        figure: interval(*_sums(part, arm, figure)).to_json()
         for figure in _FIGURES
         if _has(part, arm, figure)
     }
@@ -106,10 +106,7 @@ def _ratios(part: list[Manifest], arm: str) -> dict[str, Any]:
     for figure in _FIGURES:
         if _has(part, arm, figure) and _has(part, "live", figure):
             (mine, rows), (theirs, _) = (_sums(part, who, figure) for who in ("live", arm))
-            out[figure] = {
-                "ratio": interval(mine, theirs, block=BLOCK).to_json(),
-                "difference": interval(mine - theirs, rows, block=BLOCK).to_json(),
-            }
+            out[figure] = paired_comparison(mine, theirs, rows)
     return out
 
 
@@ -117,7 +114,7 @@ def _block(part: list[Manifest]) -> dict[str, Any]:
     told: dict[str, Any] = {"questions": sum(one.metrics["evaluated"] for one in part)}
     for figure in _FIGURES[:2]:
         told[figure] = {
-            arm: interval(*_sums(part, arm, figure), block=BLOCK).to_json()
+            arm: interval(*_sums(part, arm, figure)).to_json()
             for arm in _ARMS
             if _has(part, arm, figure)
         }

@@ -26,7 +26,7 @@ from models.evaluation.running_means import MEANS
 from models.evaluation.slices import SLICES
 from models.schema import BINARY_HEADS, HEADS
 
-__all__ = ["HeadTally"]
+__all__ = ["HeadMetrics"]
 
 LIMIT = 1_000_000
 """Rows of a head that are kept: its figures are those of the newest."""
@@ -52,7 +52,7 @@ class _Kept:
             self.rows -= len(self.parts.pop(0))
 
 
-class HeadTally:
+class HeadMetrics:
     """Targets and predictions of every head on a stretch of the log."""
 
     def __init__(self) -> None:

@@ -24,7 +24,7 @@ from models.bootstrap import interval
 from models.evaluation.metric_definitions import novelty, spread
 from models.evaluation.metric_sums import Cells
 
-__all__ = ["Categories", "ListTally", "Shown"]
+__all__ = ["Categories", "ListMetrics", "RecommendedLists"]
 
 _COMMONEST = 512
 Ints = NDArray[np.integer]
@@ -61,7 +61,7 @@ class Categories:
 
 
 @dataclass(frozen=True)
-class Shown:
+class RecommendedLists:
     """The lists of a micro-batch, described as of when they were made.
 
     Attributes:
@@ -81,7 +81,7 @@ class Shown:
     arrived: list[str]
 
 
-class ListTally:
+class ListMetrics:
     """Sums over the lists that one ranking made.
 
     Args:
@@ -98,7 +98,7 @@ class ListTally:
             for name in ("diversity", "category_diversity", "novelty")
         }
 
-    def add(self, cell: int, shown: Shown, counts: tuple[dict[str, int], int]) -> None:
+    def add(self, cell: int, shown: RecommendedLists, counts: tuple[dict[str, int], int]) -> None:
         """Count the lists of a micro-batch.
 
         Args:

@@ -29,16 +29,17 @@ from numpy.typing import NDArray
 
 from models.config import ModelConfig
 from models.errors import RequestError
-from models.evaluation.head_metrics import HeadTally
-from models.evaluation.list_metrics import Categories, ListTally, Shown
-from models.evaluation.metric_sums import Cells, Tally
+from models.evaluation.head_metrics import HeadMetrics
+from models.evaluation.list_metrics import Categories, ListMetrics, RecommendedLists
+from models.evaluation.metric_sums import Cells, MetricSums
 from models.evaluation.running_means import RunningMeans
 from models.evaluation.slices import Activity
-from models.memory.decayed_counts import grown
+from models.row_arrays import NEVER, grown
 from models.rows import Batch, head_targets, read_batch
 from models.schema import EMBEDDINGS
+from models.store.catalogue import read_catalogue
 from models.store.store import Store
-from models.store.training_log import TrainingLog, last_part
+from models.store.training_log import TrainingLog, last_part_start
 from models.training.prepare import Prepared
 from models.training.prequential import Evaluation
 from models.training.trainer import StepResult, Trainer
@@ -49,7 +50,6 @@ ARMS = ("stale", "frozen", "retrained")
 """Models that can be compared with the live one."""
 
 _EVERY_S = 2.0
-_NEVER = np.iinfo(np.int64).min
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,13 +76,16 @@ class Request:
     epochs: int = 2
     blocks: int = 5
 
-    def numbers(self) -> tuple[list[int], int]:
+    def numbers(self, log: TrainingLog) -> tuple[list[int], int]:
         """Micro-batches of the log, but for those that the gate kept out, and how many it did.
+
+        Args:
+            log: of the store.
 
         Raises:
             RequestError: there are fewer than two.
         """
-        refused = self.store.refused_batches()
+        refused = log.refused()
         held = [n for n in self.store.batches() if n not in refused][: self.batches]
         if len(held) < 2:
             raise RequestError(
@@ -92,32 +95,35 @@ class Request:
         return held, len(refused)
 
 
-class _Student(Trainer):
+class _ReplayedTrainer(Trainer):
     """A trainer that publishes nothing, and keeps the lists that it makes."""
 
-    shown: Shown | None = None
-    _offered: NDArray[np.bool_] = np.zeros(0, bool)  # item rows that could be listed before
+    recommended: RecommendedLists | None = None
+    # Item rows that could be listed before.
+    _candidates_before: NDArray[np.bool_] = np.zeros(0, bool)
 
     def _predict(self, step: Prepared, *, keep: bool) -> tuple[Evaluation, pa.RecordBatch | None]:
         evaluation, predicted = super()._predict(step, keep=keep)
         if keep:
-            self.shown = self._described(step, evaluation.top)
+            self.recommended = self._recommended_lists(step, evaluation.top)
         return evaluation, predicted
 
-    def _described(self, step: Prepared, lists: list[NDArray[np.integer]]) -> Shown:
+    def _recommended_lists(
+        self, step: Prepared, lists: list[NDArray[np.integer]]
+    ) -> RecommendedLists:
         """As of now: what is learned or recycled next belongs to the lists after these."""
         names, candidates = self.state.item_ids.names, np.flatnonzero(step.candidates)
-        offered = grown(self._offered, len(step.candidates))
+        offered = grown(self._candidates_before, len(step.candidates))
         offered &= step.candidates
         fresh = candidates[~offered[candidates]]
         offered[fresh] = True
-        self._offered = offered
+        self._candidates_before = offered
         rows = np.unique(np.concatenate([np.zeros(0, np.int64), *lists]))
-        return Shown(
+        return RecommendedLists(
             lists=lists,
             rows=rows,
             names=[names[row] or "" for row in rows.tolist()],
-            vectors=self.state.vectors[rows],
+            vectors=self.state.items.vectors[rows],
             candidates=len(candidates),
             arrived=[names[row] or "" for row in fresh.tolist()],
         )
@@ -125,8 +131,8 @@ class _Student(Trainer):
     def _expire(self, before: int) -> tuple[list[str], list[str]]:
         gone = super()._expire(before)
         if gone[1]:  # their rows may be others' by the next micro-batch
-            used = self.state.item_ids.last_seen[: len(self._offered)] > _NEVER
-            self._offered = self._offered & used
+            used = self.state.item_ids.last_seen[: len(self._candidates_before)] > NEVER
+            self._candidates_before = self._candidates_before & used
         return gone
 
     def _delta(self, step: Prepared, gone: tuple[list[str], list[str]]) -> pa.RecordBatch:
@@ -134,7 +140,7 @@ class _Student(Trainer):
         return pa.RecordBatch.from_pylist([], schema=EMBEDDINGS)
 
 
-class _Stale(_Student):
+class _StaleTrainer(_ReplayedTrainer):
     """One that learns no more, but counts."""
 
     def _learn(self, step: Prepared, evaluation: Evaluation | None) -> tuple[dict[str, Any], Any]:
@@ -142,7 +148,7 @@ class _Stale(_Student):
         return {}, np.zeros(0, np.int32)
 
 
-class _Frozen(_Stale):
+class _FrozenTrainer(_StaleTrainer):
     """One that neither learns nor counts."""
 
     def _remember(self, step: Prepared) -> None:
@@ -153,10 +159,10 @@ class _Frozen(_Stale):
 class Contestant:
     """A model and how it has done."""
 
-    trainer: _Student
-    ranks: Tally
-    lists: ListTally
-    heads: HeadTally
+    trainer: _ReplayedTrainer
+    ranks: MetricSums
+    lists: ListMetrics
+    heads: HeadMetrics
 
     def step(self, number: int, rows: pa.RecordBatch, *, lists: bool) -> StepResult:
         """Predict, then do whatever this one does with what it saw."""
@@ -173,7 +179,7 @@ class Replay:
     left_out: int
     split: int  # place in `numbers` of the first micro-batch that figures are of
     contestants: dict[str, Contestant]
-    baselines: Tally
+    baselines: MetricSums
     arms: Any  # models.memory.online_baselines.Baselines, for the arms' names
     span: tuple[int, int] = (0, 0)  # newest event before the split, and at the end; epoch ms
     seconds: dict[str, float] = field(default_factory=dict)
@@ -209,17 +215,19 @@ class _Run:
     ) -> None:
         self.request, self._tell, self._monotonic = request, tell, monotonic
         self._log = TrainingLog.of(request.store)
-        self.numbers, self._left_out = request.numbers()
-        self.split = last_part(len(self.numbers), request.last)
+        self.numbers, self._left_out = request.numbers(self._log)
+        self.split = last_part_start(len(self.numbers), request.last)
         self.cells = Cells(len(self.numbers))
         self._config = request.config.model_copy(update={"evaluate": True})
-        self._catalogue = {entity: request.store.catalogue(entity) for entity in ("items", "users")}
+        self._catalogue = {
+            entity: read_catalogue(request.store, entity) for entity in ("items", "users")
+        }
         self._categories = Categories(self._catalogue["items"])
         self._activity, self._means = Activity(), RunningMeans()
         self._told_at = -_EVERY_S
-        live = self._contestant(self._made())
+        live = self._contestant(self._fresh_trainer())
         arms = live.trainer.state.baselines.totals.shape[1]
-        baselines = Tally(self.cells, arms, request.k)
+        baselines = MetricSums(self.cells, arms, request.k)
         self.out = Replay(
             request,
             self.cells,
@@ -243,9 +251,9 @@ class _Run:
         work(*args)
         self.out.seconds[name] = round(self._monotonic() - begun, 3)
 
-    def _made(self, *, evaluate: bool = True) -> _Student:
+    def _fresh_trainer(self, *, evaluate: bool = True) -> _ReplayedTrainer:
         config = self._config.model_copy(update={"evaluate": evaluate})
-        trainer = _Student(config, self._catalogue["items"], self._catalogue["users"])
+        trainer = _ReplayedTrainer(config, self._catalogue["items"], self._catalogue["users"])
         trainer.log = self._read
         return trainer
 
@@ -254,29 +262,29 @@ class _Run:
             return self._log.read(number)
         return self.request.store.read_batch(number)[0]  # not trained on yet
 
-    def _contestant(self, trainer: _Student) -> Contestant:
+    def _contestant(self, trainer: _ReplayedTrainer) -> Contestant:
         trainer.listed, trainer.log = self.request.k, self._read
         trainer.tuned = sys.maxsize  # the best arm in hindsight is judged on every row
-        ranks = Tally(self.cells, 1, self.request.k)
-        return Contestant(trainer, ranks, ListTally(self._categories, self.cells), HeadTally())
+        ranks = MetricSums(self.cells, 1, self.request.k)
+        return Contestant(trainer, ranks, ListMetrics(self._categories, self.cells), HeadMetrics())
 
     def _others(self) -> None:
         """Those that begin where the log is split."""
         live, arms = self.out.contestants["live"].trainer, self.request.arms
         with TemporaryDirectory(prefix="rillet-") as folder:
             live.save(Path(folder))
-            for name, kind in (("stale", _Stale), ("frozen", _Frozen)):
+            for name, kind in (("stale", _StaleTrainer), ("frozen", _FrozenTrainer)):
                 if name in arms:
                     copy = kind.restore(Path(folder), self._config, *self._catalogue.values())
                     self.out.contestants[name] = self._contestant(copy)
         if "retrained" in arms:
             self.out.contestants["retrained"] = self._contestant(self._retrained(live))
 
-    def _retrained(self, live: _Student) -> _Student:
+    def _retrained(self, live: _ReplayedTrainer) -> _ReplayedTrainer:
         """Its first epoch is what the live model has done."""
         trainer = live
         for epoch in range(1, self.request.epochs):
-            former, trainer = trainer, self._made(evaluate=False)
+            former, trainer = trainer, self._fresh_trainer(evaluate=False)
             trainer.adopt(former)
             for place, number in enumerate(self.numbers[: self.split]):
                 trainer.step(number, self._read(number))
@@ -284,7 +292,9 @@ class _Run:
         if trainer is live:  # one epoch: the same as live, in a copy of its own
             with TemporaryDirectory(prefix="rillet-") as folder:
                 live.save(Path(folder))
-                return _Student.restore(Path(folder), self._config, *self._catalogue.values())
+                return _ReplayedTrainer.restore(
+                    Path(folder), self._config, *self._catalogue.values()
+                )
         return trainer
 
     def _forward(self, first: int, last: int) -> None:
@@ -337,11 +347,11 @@ class _Run:
         told: tuple[Any, Any, Any],
     ) -> None:
         """Lists and heads, after the split only."""
-        found, shown = result.evaluation, one.trainer.shown
-        if found is None or shown is None:
+        found, recommended = result.evaluation, one.trainer.recommended
+        if found is None or recommended is None:
             return
         cell = self.cells.of(place)
-        one.lists.add(cell, shown, (self._activity.by_item, self._activity.total))
+        one.lists.add(cell, recommended, (self._activity.by_item, self._activity.total))
         where = found.head_rows
         (targets, present), means, slices = told
         one.heads.add(

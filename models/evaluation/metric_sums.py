@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from models.bootstrap import BLOCK, Interval, interval
+from models.bootstrap import BLOCK, Interval, interval, paired_comparison
 from models.evaluation.metric_definitions import REQUEST_FIGURES, ROW_FIGURES, per_request, per_row
 from models.evaluation.slices import SLICES
 
-__all__ = ["CELLS", "Cells", "Tally", "against", "time_blocks"]
+__all__ = ["CELLS", "Cells", "MetricSums", "compare_with_arm", "time_blocks"]
 
 CELLS = 2_000
 """Most cells that a log is divided into."""
@@ -66,7 +66,7 @@ def time_blocks(questions: ArrayLike, blocks: int) -> list[slice]:
     return [slice(a, b) for a, b in zip([0, *ends[:-1]], ends, strict=True) if a < b]
 
 
-class Tally:
+class MetricSums:
     """What one ranking, or many arms of one baseline, did on each cell.
 
     Args:
@@ -128,9 +128,9 @@ class Tally:
         return interval(above, self.weights(figure, span, slice_name), block=self.cells.block)
 
 
-def against(
-    model: Tally,
-    other: Tally,
+def compare_with_arm(
+    model: MetricSums,
+    other: MetricSums,
     figure: str,
     span: slice,
     arm: int = 0,
@@ -144,8 +144,4 @@ def against(
     mine = model.sums(figure, span, slice_name)[:, 0]
     theirs = other.sums(figure, span, slice_name)[:, arm]
     rows = model.weights(figure, span, slice_name)
-    block = model.cells.block
-    return {
-        "ratio": interval(mine, theirs, block=block).to_json(),
-        "difference": interval(mine - theirs, rows, block=block).to_json(),
-    }
+    return paired_comparison(mine, theirs, rows, block=model.cells.block)

@@ -4,16 +4,16 @@ from typing import Any
 
 from models.evaluation.log_replay import Replay
 from models.evaluation.metric_definitions import REQUEST_FIGURES, ROW_FIGURES
-from models.evaluation.metric_sums import Tally, against, time_blocks
+from models.evaluation.metric_sums import MetricSums, compare_with_arm, time_blocks
 from models.evaluation.slices import SLICES
 from models.store.manifest import utc_ms
 
-__all__ = ["report"]
+__all__ = ["evaluation_report"]
 
 _SLICE_FIGURES = ("recall", "ndcg")
 
 
-def report(run: Replay) -> dict[str, Any]:
+def evaluation_report(run: Replay) -> dict[str, Any]:
     """Everything that a replay found, as values that JSON can carry.
 
     Returns:
@@ -74,7 +74,7 @@ def _kinds(run: Replay) -> dict[str, range]:
     }
 
 
-def _figures(ranks: Tally, span: slice, arm: int, k: int) -> dict[str, Any]:
+def _figures(ranks: MetricSums, span: slice, arm: int, k: int) -> dict[str, Any]:
     return {
         f"{figure}@{k}": ranks.mean(figure, span, arm).to_json()
         for figure in (*ROW_FIGURES, *REQUEST_FIGURES)
@@ -97,7 +97,7 @@ def _against(run: Replay, span: slice, kinds: dict[str, range]) -> dict[str, Any
     out: dict[str, Any] = {}
     for name, among in kinds.items():
         out[name] = {
-            f"{figure}@{k}": against(
+            f"{figure}@{k}": compare_with_arm(
                 live, run.baselines, figure, span, run.baselines.best(figure, span, among)
             )
             for figure in (*ROW_FIGURES, *REQUEST_FIGURES)
@@ -105,7 +105,7 @@ def _against(run: Replay, span: slice, kinds: dict[str, range]) -> dict[str, Any
     for name, one in run.contestants.items():
         if name != "live":
             out[name] = {
-                f"{figure}@{k}": against(live, one.ranks, figure, span)
+                f"{figure}@{k}": compare_with_arm(live, one.ranks, figure, span)
                 for figure in (*ROW_FIGURES, *REQUEST_FIGURES)
             }
     return out

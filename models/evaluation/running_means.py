@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from models.memory.running_stats import ShrunkMeans
 from models.rows import Batch, head_targets
 from models.schema import HEADS
 
@@ -11,37 +12,22 @@ __all__ = ["MEANS", "RunningMeans"]
 MEANS = ("overall mean", "user's mean", "item's mean", "user + item mean")
 """Columns of what `RunningMeans.before` gives."""
 
-PRIOR = 5.0  # observations by which a mean is drawn to the overall one
-
 Floats = NDArray[np.float64]
 
 
-class _Sums:
-    """Number and sum of each head's targets, by name."""
+class _MeansByName(ShrunkMeans):
+    """Means of each head's targets by name: every name has a row from when it is first asked."""
 
     def __init__(self) -> None:
-        self._place: dict[str, int] = {}
-        self._sums = np.zeros((1_024, 2, len(HEADS)))
+        super().__init__(len(HEADS), 1_024)
+        self._row: dict[str, int] = {}
 
-    def _places(self, names: list[str]) -> NDArray[np.int64]:
+    def rows(self, names: list[str]) -> NDArray[np.int64]:
         for name in names:
-            self._place.setdefault(name, len(self._place))
-        if len(self._place) > len(self._sums):
-            more = np.zeros((2 * len(self._place), 2, len(HEADS)))
-            more[: len(self._sums)] = self._sums
-            self._sums = more
-        return np.array([self._place[name] for name in names], np.int64)
-
-    def mean(self, names: list[str], whole: Floats) -> Floats:
-        """`[names, heads]`, each drawn to `whole` `[heads]`."""
-        places = self._places(names)  # first: it may make room
-        n, total = self._sums[places].transpose(1, 0, 2)
-        return (total + PRIOR * whole) / (n + PRIOR)
-
-    def add(self, names: list[str], code: NDArray[np.int64], both: Floats) -> None:
-        """Add `both` `[rows, 2, heads]` to the names that `code` `[rows]` points at."""
-        places = self._places(names)
-        np.add.at(self._sums, places[code], both)
+            self._row.setdefault(name, len(self._row))
+        if len(self._row) > len(self.n):
+            self.grow(2 * len(self._row))
+        return np.array([self._row[name] for name in names], np.int64)
 
 
 class RunningMeans:
@@ -53,22 +39,22 @@ class RunningMeans:
     """
 
     def __init__(self) -> None:
-        self._users, self._items = _Sums(), _Sums()
+        self._users, self._items = _MeansByName(), _MeansByName()
         self._whole = np.zeros((2, len(HEADS)))
 
     def before(self, batch: Batch) -> Floats:
         """`[rows, heads, 4]`: what each of `MEANS` says of each row, before it is added."""
         n, total = self._whole
         whole = total / np.maximum(n, 1)
-        user = self._users.mean(batch.users, whole)[batch.user]
-        item = self._items.mean(batch.items, whole)[batch.item]
+        user = self._users.shrunk(self._users.rows(batch.users), whole)[batch.user]
+        item = self._items.shrunk(self._items.rows(batch.items), whole)[batch.item]
         every = np.broadcast_to(whole, user.shape)
         return np.stack([every, user, item, user + item - whole], axis=2)
 
     def add(self, batch: Batch) -> None:
         """Count a micro-batch."""
         targets, present = head_targets(batch)
-        both = np.stack([present.astype(float), np.where(present, targets, 0.0)], axis=1)
-        self._users.add(batch.users, batch.user, both)
-        self._items.add(batch.items, batch.item, both)
-        self._whole += both.sum(axis=0)
+        values, counted = np.where(present, targets, 0.0), present.astype(float)
+        self._users.add(self._users.rows(batch.users)[batch.user], values, counted)
+        self._items.add(self._items.rows(batch.items)[batch.item], values, counted)
+        self._whole += [counted.sum(axis=0), values.sum(axis=0)]

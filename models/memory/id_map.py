@@ -11,10 +11,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from models.row_arrays import NEVER, grown
+
 __all__ = ["IdMap"]
 
 Rows = NDArray[np.int32]
-_NEVER = np.iinfo(np.int64).min
 
 
 class IdMap:
@@ -22,26 +23,22 @@ class IdMap:
 
     Args:
         limit: most ids held at once; beyond it new ids stay unknown (row 0)
-            until `expire` or `make_room` has freed rows.
-        sightings: an id gets a row at its n-th sighting; those that still
-            wait are held apart, at most `limit` of them.
+            until `expire` or `make_room` has freed rows. Of those at most `limit`
+            are noted: one that finds room later was seen once before.
         start: rows allocated at first; they double as needed.
     """
 
-    def __init__(self, *, limit: int, sightings: int = 1, start: int = 1_024) -> None:
-        if limit < 1 or sightings < 1 or start < 2:
-            raise ValueError(
-                f"limit {limit} and sightings {sightings} must be at least 1, start {start} 2"
-            )
+    def __init__(self, *, limit: int, start: int = 1_024) -> None:
+        if limit < 1 or start < 2:
+            raise ValueError(f"limit {limit} must be at least 1, start {start} at least 2")
         self.limit = limit
-        self.sightings = sightings
         self._row_of: dict[str, int] = {}
-        self._waiting: dict[str, int] = {}
+        self._waiting: dict[str, None] = {}  # found no room; the longest waiting first
         self._free: list[int] = []  # descending: the lowest row is taken first
         self._top = 1  # rows from here on were never used
         size = min(start, limit + 1)
         self.names: list[str | None] = [None] * size
-        self.last_seen = np.full(size, _NEVER, np.int64)
+        self.last_seen = np.full(size, NEVER, np.int64)
         self.count = np.zeros(size, np.int64)
 
     def __len__(self) -> int:
@@ -64,7 +61,7 @@ class IdMap:
 
     def used(self) -> Rows:
         """The rows in use, ascending, `[n]` int32."""
-        return np.flatnonzero(self.last_seen[: self._top] > _NEVER).astype(np.int32)
+        return np.flatnonzero(self.last_seen[: self._top] > NEVER).astype(np.int32)
 
     def lookup(self, names: Sequence[str]) -> Rows:
         """Rows of `names`, `[n]` int32; 0 where the id has none."""
@@ -73,7 +70,7 @@ class IdMap:
     def admit(
         self, names: Sequence[str], times: NDArray[np.int64], counts: NDArray[np.int64]
     ) -> Rows:
-        """Count sightings and give rows to ids that have earned one.
+        """Count sightings and give rows to new ids.
 
         Args:
             names: distinct ids.
@@ -81,43 +78,43 @@ class IdMap:
             counts: `[n]` sightings of each, at least 1.
 
         Returns:
-            `[n]` int32 rows; 0 for an id that waits, or that found no room.
+            `[n]` int32 rows; 0 for an id that found no room.
         """
         rows = self.lookup(names)
         for position in np.flatnonzero(rows == 0).tolist():
-            rows[position] = self._arrive(names[position], int(counts[position]))
+            rows[position] = self._arrive(names[position])
         self.count[rows] += counts
         np.maximum.at(self.last_seen, rows, times)
-        self.last_seen[0], self.count[0] = _NEVER, 0
+        self.last_seen[0], self.count[0] = NEVER, 0
         return rows
 
-    def _arrive(self, name: str, count: int) -> int:
-        total = self._waiting.pop(name, 0) + count
-        if total < self.sightings or len(self._row_of) >= self.limit:
-            self._waiting[name] = min(total, self.sightings)
+    def _arrive(self, name: str) -> int:
+        waited = name in self._waiting
+        self._waiting.pop(name, None)
+        if len(self._row_of) >= self.limit:
+            self._waiting[name] = None
             if len(self._waiting) > self.limit:  # the longest waiting loses its place
                 del self._waiting[next(iter(self._waiting))]
             return 0
         row = self._free.pop() if self._free else self._fresh()
         self._row_of[name] = row
         self.names[row] = name
-        self.count[row] = total - count
+        self.count[row] = int(waited)
         return row
 
     def _fresh(self) -> int:
         if self._top == self.capacity:
             size = min(2 * self.capacity, self.limit + 1)
-            extra = size - self.capacity
-            self.names.extend([None] * extra)
-            self.last_seen = np.concatenate([self.last_seen, np.full(extra, _NEVER, np.int64)])
-            self.count = np.concatenate([self.count, np.zeros(extra, np.int64)])
+            self.names.extend([None] * (size - self.capacity))
+            self.last_seen = grown(self.last_seen, size, NEVER)
+            self.count = grown(self.count, size)
         self._top += 1
         return self._top - 1
 
     def expire(self, before_ms: int) -> list[tuple[str, int]]:
         """Free ids not seen since `before_ms` (epoch ms); their names and rows, rows ascending."""
         seen = self.last_seen[: self._top]
-        return self._release(np.flatnonzero((seen > _NEVER) & (seen < before_ms)))
+        return self._release(np.flatnonzero((seen > NEVER) & (seen < before_ms)))
 
     def make_room(self, share: float = 1 / 16) -> list[tuple[str, int]]:
         """When less than a quarter of `share` of the limit is free, free `share` of it.
@@ -145,7 +142,7 @@ class IdMap:
                 gone.append((name, row))
                 del self._row_of[name]
                 self.names[row] = None
-        self.last_seen[rows] = _NEVER
+        self.last_seen[rows] = NEVER
         self.count[rows] = 0
         if gone:
             self._free = sorted({*self._free, *rows.tolist()}, reverse=True)
@@ -165,12 +162,11 @@ class IdMap:
         Columns: row (int32; -1 for an id that waits), id, last_seen (int64), count (int64).
         """
         used = self.used()
-        waiting = list(self._waiting.items())
-        rows = np.concatenate([used, np.full(len(waiting), -1, np.int32)])
-        names = [self.names[row] for row in used.tolist()] + [name for name, _ in waiting]
-        pad = np.zeros(len(waiting), np.int64)
-        seen = np.concatenate([self.last_seen[used], pad])
-        counts = np.concatenate([self.count[used], np.array([n for _, n in waiting], np.int64)])
+        waiting = len(self._waiting)
+        rows = np.concatenate([used, np.full(waiting, -1, np.int32)])
+        names = [*(self.names[row] for row in used.tolist()), *self._waiting]
+        seen = np.concatenate([self.last_seen[used], np.zeros(waiting, np.int64)])
+        counts = np.concatenate([self.count[used], np.ones(waiting, np.int64)])
         table = pa.table(
             {
                 "row": pa.array(rows, pa.int32()),
@@ -183,17 +179,17 @@ class IdMap:
         return table.replace_schema_metadata(shape)
 
     @classmethod
-    def from_table(cls, table: pa.Table, *, limit: int, sightings: int = 1) -> "IdMap":
+    def from_table(cls, table: pa.Table, *, limit: int) -> "IdMap":
         """The map that `to_table` wrote, with the limits of the job file."""
         shape = table.schema.metadata
-        made = cls(limit=limit, sightings=sightings, start=max(2, int(shape[b"capacity"])))
+        made = cls(limit=limit, start=max(2, int(shape[b"capacity"])))
         made._top = int(shape[b"top"])
         rows = table["row"].to_numpy()
         names = table["id"].to_pylist()
         counts = table["count"].to_numpy()
         held = rows >= 0
         made._row_of = {names[i]: int(rows[i]) for i in np.flatnonzero(held)}
-        made._waiting = {names[i]: int(counts[i]) for i in np.flatnonzero(~held)}
+        made._waiting = {names[i]: None for i in np.flatnonzero(~held)}
         for name, row in made._row_of.items():
             made.names[row] = name
         made.last_seen[rows[held]] = table["last_seen"].to_numpy()[held]

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.config import ModelConfig
-from models.memory.decayed_counts import DecayedCounts, grown
+from models.memory.decayed_counts import DecayedCounts
 from models.memory.pair_counts import PairCounts
 from models.ranking_metrics import ndcg, recall
+from models.row_arrays import Column, RowArrays
 
 __all__ = ["Arms", "Baselines", "Excluded"]
 
@@ -56,7 +57,7 @@ class Arms:
         return np.stack(found).sum(axis=1)
 
 
-class Baselines:
+class Baselines(RowArrays):
     """Counts behind the baselines and how each arm of the grid has done so far.
 
     Args:
@@ -64,21 +65,20 @@ class Baselines:
         size: item rows at first.
     """
 
+    # recall@20 and NDCG@20, summed over rows
+    totals = Column(np.float64, 2, "arms", by_row=False)
+
     def __init__(self, config: ModelConfig, size: int) -> None:
         self.half_lives_h = (*config.baseline_half_lives_h, np.inf)
         self.smoothing = config.baseline_smoothing
         self.counts = DecayedCounts(self.half_lives_h, size)
         self.transitions = PairCounts(config.transitions_limit)
         arms = len(self.half_lives_h) * (1 + len(self.smoothing))
-        self.totals = np.zeros((2, arms))  # recall@20 and NDCG@20, summed over rows
+        super().__init__(size, parts={"": self.counts}, arms=arms)
 
-    def grow(self, size: int) -> None:
-        """Make room for rows below `size`."""
-        self.counts.sums = grown(self.counts.sums, size)
-
-    def reset(self, rows: NDArray[np.integer]) -> None:
+    def reset(self, rows: Ints) -> None:
         """Forget item rows that were recycled."""
-        self.counts.sums[rows] = 0.0
+        super().reset(rows)
         self.transitions.drop(rows, left=True, right=True)
 
     def update(self, items: Ints, last: Ints, times: Ints, weight: float = 1.0) -> None:
@@ -123,13 +123,13 @@ class Baselines:
         some = [(share, inverse)]
         if arms is not None:
             some = [(share[[arm % width]], inverse[[arm // width]]) for arm in arms]
-        parts = [self._in_pieces(*grid, known, true, last, excluded) for grid in some]
+        parts = [self._in_chunks(*grid, known, true, last, excluded) for grid in some]
         return Arms(
             np.concatenate([part.greater for part in parts], axis=1),
             np.concatenate([part.ties for part in parts], axis=1),
         )
 
-    def _in_pieces(
+    def _in_chunks(
         self,
         share: Floats,
         inverse: Floats,
@@ -144,19 +144,19 @@ class Baselines:
         parts = []
         for i in range(0, max(len(true), 1), size):
             own, before = true[i : i + size], last[i : i + size]
-            moved = self._moved(before, known)
-            mine = _Own(share, inverse, own, moved.of(np.arange(len(own)), own))
+            moved = self._transitions_from(before, known)
+            mine = _TrueScores(share, inverse, own, moved.of(np.arange(len(own)), own))
             parts.append(_ranks(mine, ordered, moved, excluded.of(i, i + size)))
         return Arms(
             np.concatenate([part.greater for part in parts]),
             np.concatenate([part.ties for part in parts]),
         )
 
-    def _moved(self, last: Ints, known: NDArray[np.bool_]) -> "_Moved":
+    def _transitions_from(self, last: Ints, known: NDArray[np.bool_]) -> "_Transitions":
         """Transitions out of each row's last item, to candidates."""
         row, item, weight = self.transitions.of_each(last)
         kept = known[item]
-        return _Moved(row[kept], item[kept], weight[kept])
+        return _Transitions(row[kept], item[kept], weight[kept])
 
     def count(self, arms: Arms) -> None:
         """Add how all arms did on some rows to the totals."""
@@ -205,7 +205,7 @@ class Baselines:
         return self.leading()["popularity"]
 
 
-class _Moved:
+class _Transitions:
     """Transitions out of each row's last item, looked up by (row, item)."""
 
     def __init__(self, row: Ints, item: NDArray[np.integer], weight: Floats) -> None:
@@ -222,7 +222,7 @@ class _Moved:
         return np.where(self._keys[at] == keys, self.weight[at], 0.0)
 
 
-class _Own:
+class _TrueScores:
     """Scores of the rows' true items by every arm, and what beats them.
 
     Args:
@@ -253,7 +253,7 @@ class _Own:
         return above, beside
 
 
-def _ranks(own: _Own, ordered: Floats, moved: _Moved, excluded: Excluded) -> Arms:
+def _ranks(own: _TrueScores, ordered: Floats, moved: _Transitions, excluded: Excluded) -> Arms:
     greater, ties = _among_all(ordered, own.score)
     for row, item, more, sign in (
         (moved.row, moved.item, np.zeros(len(moved.row)), -1),

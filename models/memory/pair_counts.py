@@ -3,9 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PairCounts"]
+from models.memory.decayed_counts import MS_PER_H
+from models.row_arrays import Arrays
 
-_MS_PER_H = 3_600_000.0
+__all__ = ["PairCounts"]
 
 
 class PairCounts:
@@ -59,7 +60,7 @@ class PairCounts:
 
     def _growth(self, now_ms: int) -> float:
         """Weight of an event now as of the landmark, which moves before it overflows."""
-        half_lives = (now_ms - self._landmark) / (float(self._half_life_h or 1) * _MS_PER_H)
+        half_lives = (now_ms - self._landmark) / (float(self._half_life_h or 1) * MS_PER_H)
         if half_lives > 40.0:
             fade = 2.0 ** -min(half_lives, 1_000.0)
             self._weights = [kept * fade for kept in self._weights]
@@ -121,9 +122,9 @@ class PairCounts:
         """Factor from weights as of the landmark to weights as of `now_ms`."""
         if self._half_life_h is None:
             return 1.0
-        return float(2.0 ** -((now_ms - self._landmark) / (self._half_life_h * _MS_PER_H)))
+        return float(2.0 ** -((now_ms - self._landmark) / (self._half_life_h * MS_PER_H)))
 
-    def arrays(self) -> dict[str, NDArray[np.generic]]:
+    def arrays(self) -> Arrays:
         """State for `load`."""
         return {
             "keys_0": self._keys[0],
@@ -133,7 +134,7 @@ class PairCounts:
             "landmark": np.array(self._landmark, np.int64),
         }
 
-    def load(self, arrays: dict[str, NDArray[np.generic]]) -> None:
+    def load(self, arrays: Arrays) -> None:
         """Put back what `arrays` gave."""
         self._keys = [arrays["keys_0"].astype(np.int64), arrays["keys_1"].astype(np.int64)]
         self._weights = [arrays["weights_0"].astype(float), arrays["weights_1"].astype(float)]

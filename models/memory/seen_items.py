@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.row_arrays import Arrays
 from models.sparse_rows import run_starts
 
-__all__ = ["SeenSets"]
+__all__ = ["SeenItems"]
 
 Keys = NDArray[np.int64]
 
@@ -36,7 +37,7 @@ def _found(held: Keys, keys: Keys) -> tuple[NDArray[np.int64], NDArray[np.bool_]
     return at, held[at] == keys
 
 
-class SeenSets:
+class SeenItems:
     """First interaction of each (user row, item row), and the last known dwell.
 
     Args:
@@ -91,7 +92,7 @@ class SeenSets:
         if len(self._keys[1]) > max(4_096, len(self._keys[0]) // 8):
             self._merge()
 
-    def stay(
+    def add_dwells(
         self,
         users: NDArray[np.integer],
         items: NDArray[np.integer],
@@ -103,7 +104,7 @@ class SeenSets:
             at, same = _found(held, keys)
             kept[at[same]] = stays[same]
 
-    def stays(self, users: NDArray[np.integer], items: NDArray[np.integer]) -> NDArray[np.int8]:
+    def dwells(self, users: NDArray[np.integer], items: NDArray[np.integer]) -> NDArray[np.int8]:
         """Bucket `[n]` of the last known dwell of each pair; 0: none is known."""
         keys = (users.astype(np.int64) << 32) | items
         out = np.zeros(len(keys), np.int8)
@@ -153,16 +154,14 @@ class SeenSets:
         gone = np.isin(keys >> 32, users) | np.isin(keys & 0xFFFFFFFF, items)
         self._put(keys, ~gone)
 
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """State for `from_arrays`; the two parts apart, as trimming depends on them."""
+    def arrays(self) -> Arrays:
+        """State for `load`; the two parts apart, as trimming depends on them."""
         names = ("keys_0", "keys_1", "times_0", "times_1", "stays_0", "stays_1")
         return dict(zip(names, [*self._keys, *self._times, *self._stays], strict=True))
 
-    @classmethod
-    def from_arrays(cls, arrays: dict[str, NDArray[Any]], per_user: int) -> "SeenSets":
-        """What `arrays` gave, with the limit of the job file."""
-        made = cls(per_user)
-        made._keys = [arrays["keys_0"].copy(), arrays["keys_1"].copy()]
-        made._times = [arrays["times_0"].copy(), arrays["times_1"].copy()]
-        made._stays = [arrays["stays_0"].copy(), arrays["stays_1"].copy()]
-        return made
+    def load(self, arrays: Arrays) -> None:
+        """Put back what `arrays` gave; the limit stays this one's."""
+        self._keys, self._times, self._stays = (
+            [arrays[f"{kind}_{place}"].copy() for place in (0, 1)]
+            for kind in ("keys", "times", "stays")
+        )

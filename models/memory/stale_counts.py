@@ -3,15 +3,16 @@
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Fading"]
+from models.row_arrays import NEVER
 
-_NEVER = np.iinfo(np.int64).min
+__all__ = ["StaleCounts"]
+
 _HOUR_MS = 3_600_000
 Rows = NDArray[np.integer]
 Times = NDArray[np.int64]
 
 
-class Fading:
+class StaleCounts:
     """A calendar of item rows: when each is to be published again.
 
     An untouched item's counts decay; it is due when the time since it was last
@@ -32,11 +33,11 @@ class Fading:
 
     def note(self, rows: Rows, last: Times, published: Times) -> None:
         """Enter rows by the times of their last event and publication (epoch ms)."""
-        held = (last > _NEVER) & (published > _NEVER)
+        held = (last > NEVER) & (published > NEVER)
         rows, last, published = rows[held], last[held], published[held]
         day = self._due_at(last, published) // max(self._rest, 1)
         order = np.argsort(day, kind="stable")
-        starts = np.flatnonzero(np.diff(day[order], prepend=_NEVER))
+        starts = np.flatnonzero(np.diff(day[order], prepend=NEVER))
         for part in np.split(order, starts[1:]) if len(order) else ():
             self._days.setdefault(int(day[part[0]]), []).append(rows[part])
 
@@ -55,7 +56,7 @@ class Fading:
         if not found:
             return np.zeros(0, np.int64)
         rows = np.unique(np.concatenate(found))
-        rows = rows[(last[rows] > _NEVER) & (now - last[rows] < self._forget)]
+        rows = rows[(last[rows] > NEVER) & (now - last[rows] < self._forget)]
         due = self._due_at(last[rows], published[rows]) <= now
         ready, later = rows[due], rows[~due]
         ready = ready[np.lexsort((ready, published[ready]))]

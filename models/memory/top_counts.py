@@ -5,12 +5,12 @@ from numpy.typing import NDArray
 
 from models.memory.decayed_counts import DecayedCounts
 
-__all__ = ["HotRows"]
+__all__ = ["TopCounts"]
 
 Rows = NDArray[np.int64]
 
 
-class HotRows:
+class TopCounts:
     """A pool that always holds the `k` rows with the largest sums in one column.
 
     Sums only grow (decay is forward) until they are set to nothing or all scaled, so a

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.memory.item_contents import Contents
+from models.memory.item_table import ItemContents
 from models.sparse_rows import Group, grouped, row_numbers
 
 __all__ = ["BAGS", "INTS", "PAST", "ROW_FLOATS", "TABLES", "pack_step", "pack_users"]
@@ -52,13 +52,13 @@ def _places(past: NDArray[np.integer], group: Group) -> NDArray[np.int32]:
     return np.where(past > 0, group.place.reshape(past.shape) + 1, 0).astype(np.int32)
 
 
-def pack_users(users: Inputs, contents: Contents) -> Inputs:
+def pack_users(users: Inputs, contents: ItemContents) -> Inputs:
     """The user tower's inputs for serving, from `models.training.prepare`'s.
 
     Returns:
         ints `[b, 1 + 4·l]` (row, then `PAST`: places of past items, types, ages, dwells),
         past `[p]` (rows of the distinct past items) int32, past/words and so on (see
-        `Contents.of`); clock `[b, c]`, tokens `[2, t]`, scale `[2·b]`.
+        `ItemContents.of`); clock `[b, c]`, tokens `[2, t]`, scale `[2·b]`.
     """
     group = grouped(users["past"].ravel())
     places = _places(users["past"], group)

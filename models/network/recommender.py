@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.config import ModelConfig
-from models.memory.item_contents import Contents
+from models.memory.item_table import ItemContents
 from models.network.devices import COMPUTED, compute_devices, over_devices
 from models.network.losses import ranking_loss, ranking_tasks, retrieval_loss
 from models.network.optimizers import Adam, Table
@@ -71,7 +71,9 @@ class Recommender(tfrs.Model):
         )
         self.out = tf.keras.layers.Dense(len(HEADS), kernel_initializer="zeros")
         self.skip = self.add_weight(
-            "skip", [2 * stats, len(HEADS)], initializer=tf.keras.initializers.Constant(self._own())
+            "skip",
+            [2 * stats, len(HEADS)],
+            initializer=tf.keras.initializers.Constant(self._skip_start()),
         )
         if text_width:  # from nothing, like the item vectors
             self.projection = self.add_weight(
@@ -83,7 +85,7 @@ class Recommender(tfrs.Model):
         )
         self._trace()
 
-    def _own(self) -> Floats:
+    def _skip_start(self) -> Floats:
         """Each head starts as the sum of the user's and the item's own running mean."""
         kernel = np.zeros((2, self.signatures.stats, len(HEADS)), np.float32)
         for head in range(len(HEADS)):
@@ -107,7 +109,7 @@ class Recommender(tfrs.Model):
             for rows in sorted({config.step_rows, config.wide_rows or config.step_rows})
         }
 
-    def users(self, inputs: Inputs, contents: Contents) -> Floats:
+    def users(self, inputs: Inputs, contents: ItemContents) -> Floats:
         """Served vectors `[b, vector_dim]` of users, from `models.training.prepare`'s inputs."""
         return np.array(self._users(pack_users(inputs, contents)))
 
@@ -177,7 +179,7 @@ class Recommender(tfrs.Model):
         past = self._past(rows, earned, content, given["past_text"])
         return {
             "user": self.tables["user"](given["rows"]),
-            "past": _placed(past, given["past"]),
+            "past": _gathered(past, given["past"]),
             "item": self.tables["item"](given["items"]) + bags["word"][:own],
             "attributes": attributes,
             "context": context,
@@ -214,7 +216,7 @@ class Recommender(tfrs.Model):
         The words are those of the items themselves: one like what a user had is near them
         from its first event on.
         """
-        return self._told(self.tables["history"](rows) * own[:, None] + content, text)
+        return self._with_text(self.tables["history"](rows) * own[:, None] + content, text)
 
     def user_vectors(self, inputs: Inputs) -> Tensor:
         """`[b, vector_dim]` float32: `[u, 1, w, q]`, from the inputs of `pack_users`."""
@@ -227,8 +229,8 @@ class Recommender(tfrs.Model):
         return self._tower(
             {
                 "user": self.tables["user"](rows[:, 0]),
-                "past": _placed(known, past),
-                "alike": _placed(inputs["past/likeness"], past),
+                "past": _gathered(known, past),
+                "alike": _gathered(inputs["past/likeness"], past),
                 **dict(zip(PAST[1:], events, strict=True)),
                 "attributes": attributes,
                 "context": context,
@@ -242,14 +244,14 @@ class Recommender(tfrs.Model):
     def item_vectors(self, inputs: Inputs) -> Tensor:
         """`[n, dim]`: v, by id and content."""
         content = self._bag("word", inputs["words"], inputs["scale"])
-        return self._told(self.tables["item"](inputs["rows"]) + content, inputs["text"])
+        return self._with_text(self.tables["item"](inputs["rows"]) + content, inputs["text"])
 
     def _bag(self, table: str, entries: Tensor, scale: Tensor) -> Tensor:
         """Scaled sums of each owner's rows of a table; entries (row, owner) `[2, t]`."""
         rows, owner = tf.unstack(entries)
         return bag(self.tables[table](rows), tf.range(tf.size(rows)), owner, scale)
 
-    def _told(self, vectors: Tensor, text: Tensor) -> Tensor:
+    def _with_text(self, vectors: Tensor, text: Tensor) -> Tensor:
         """`[n, dim]` item vectors with their projected text `[n, width]` added."""
         return vectors + tf.matmul(text, self.projection) if self._text_width else vectors
 
@@ -271,7 +273,7 @@ class Recommender(tfrs.Model):
             | {name: given[name] for name in (*PAST[1:], "clock", "alike")}
         )
         features = given["features"]
-        items = self._told(leaves["item"], given["item_text"])
+        items = self._with_text(leaves["item"], given["item_text"])
         vectors = tf.concat([items, self.item_bias(features), features], 1)
         rows = u.shape[0]
         sizes = [rows, vectors.shape[0] - rows]
@@ -337,7 +339,7 @@ class Recommender(tfrs.Model):
     def unpacked(self, inputs: Inputs) -> Inputs:
         """The arrays of a packed step, and what its past items are like, `[b, l, fixed]`."""
         given = self.signatures.unpacked(inputs, inputs["row_floats"].shape[0])
-        return given | {"alike": _placed(given["past_likeness"], given["past"])}
+        return given | {"alike": _gathered(given["past_likeness"], given["past"])}
 
     def train_step(self, inputs: Inputs) -> dict[str, Tensor]:
         """One packed step; without effect where anything is not finite.
@@ -370,51 +372,13 @@ class Recommender(tfrs.Model):
         self.adam.apply(dense, tf.minimum(rows / float(self.config.step_rows), 1.0))
         return tf.constant(value=True)
 
-    # State ----------------------------------------------------------------
-
-    def state(self) -> dict[str, Any]:
-        """Every variable by a stable name: weights, accumulators, moments."""
-        named = {}
-        for name, table in self.tables.items():
-            named[f"{name}/rows"], named[f"{name}/adagrad"] = table.weights, table.slots
-        for i, variable in enumerate(self.trainable_variables):
-            named[f"dense/{i}"] = variable
-            named[f"adam/first/{i}"] = self.adam.first[i]
-            named[f"adam/second/{i}"] = self.adam.second[i]
-        named["adam/power/0"], named["adam/power/1"] = self.adam.powers
-        return named
-
-    def load(self, arrays: dict[str, NDArray[Any]]) -> None:
-        """Put back what `state` held.
-
-        Raises:
-            ValueError: another shape or number of variables; the message names one.
-        """
-        variables = self.state()
-        if variables.keys() != arrays.keys():
-            odd = sorted(variables.keys() ^ arrays.keys())[0]
-            raise ValueError(f"the checkpoint and the model differ in variable {odd!r}")
-        for name, variable in variables.items():
-            if not variable.shape.is_compatible_with(arrays[name].shape):
-                raise ValueError(
-                    f"variable {name!r} has shape {tuple(variable.shape)}, "
-                    f"the checkpoint {arrays[name].shape}"
-                )
-            variable.assign(arrays[name])
-
-    def heads(self) -> dict[str, Floats]:
-        """Weights of the ranking heads by the names of `models.training.serving_files`."""
-        w1, b1 = self.hidden.get_weights()
-        w2, b2 = self.out.get_weights()
-        return {"w1": w1, "b1": b1, "w2": w2, "b2": b2, "skip": self.skip.numpy()}
-
 
 def _traced(function: Any, signature: list[Any] | None, *, jit: bool = False) -> Any:
     """One trace for all shapes; without AutoGraph, whose rewriting takes two thirds of a start."""
     return tf.function(function, input_signature=signature, autograph=False, jit_compile=jit)
 
 
-def _placed(vectors: Tensor, places: Tensor) -> Tensor:
+def _gathered(vectors: Tensor, places: Tensor) -> Tensor:
     """`[p, n]` vectors at their places `[b, l]`, counted from 1: `[b, l, n]`; zeros for place 0."""
     return tf.gather(tf.pad(vectors, [[1, 0], [0, 0]]), places)
 

@@ -1,7 +1,7 @@
-"""Ask a store: what to recommend, which versions there are, the served vectors.
+"""Ask a store what to recommend to a user, and what it knows that they did.
 
-Answers are values that JSON can carry (`Answer.to_json`, `versions`, `export`).
-Needs numpy and pyarrow, no TensorFlow.
+Answers are values that JSON can carry (`Answer.to_json`). Needs numpy and pyarrow, no
+TensorFlow.
 
 Retrieval is exact: the inner product of the user's vector with every item's.
 The best `CANDIDATES` are then ranked by
@@ -19,26 +19,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from models.errors import RequestError
 from models.network.head_scores import score_heads
 from models.schema import HEADS
 from models.serve.served_version import Past, Popular, Served
-from models.store import atomic_files
-from models.store.embeddings import read_embeddings
 from models.store.store import Store
 
-__all__ = [
-    "CANDIDATES",
-    "Answer",
-    "Recommendation",
-    "export",
-    "history",
-    "recommend",
-    "versions",
-]
+__all__ = ["CANDIDATES", "Answer", "Recommendation", "history", "recommend"]
 
 CANDIDATES = 200
 """Items that retrieval hands to the heads (five times k, where that is more)."""
@@ -311,78 +300,3 @@ def history(served: Served, user: str, n: int = 10) -> list[dict[str, Any]]:
     ][::-1][:n]
     titles = served.catalogue.titles([row["item_id"] for row in rows])
     return [{**row, "title": title} for row, title in zip(rows, titles, strict=True)]
-
-
-def versions(store: Path | Store) -> list[dict[str, Any]]:
-    """All versions, oldest first, as values that JSON can carry.
-
-    `fresh_s` is the time from the newest event to its being visible, in seconds.
-    `recall@20` and `ndcg@20` are dicts of the arms that were measured: model,
-    popularity, transitions; an arm without a figure is left out.
-
-    Raises:
-        StoreError: no store, or a damaged one.
-    """
-    store = store if isinstance(store, Store) else Store.open(store)
-    current = store.current()
-    rows = []
-    for number in store.versions():
-        manifest = store.manifest(number)
-        published = manifest.published_at
-        rows.append(
-            {
-                "version": number,
-                "current": number == current,
-                "parent": manifest.parent,
-                "retrain_of": manifest.retrain_of,
-                "served": manifest.gate.served,
-                "reasons": list(manifest.gate.reasons),
-                "rows": manifest.rows,
-                "evaluated": manifest.metrics.get("evaluated"),
-                "newest_event_time": manifest.newest_event_time.isoformat(),
-                "watermark": manifest.watermark.isoformat(),
-                "published_at": published.isoformat() if published else None,
-                "fresh_s": _seconds(manifest.newest_event_time, published),
-                **{name: _arms(manifest.metrics, name) for name in ("recall@20", "ndcg@20")},
-                "digest": manifest.digest,
-            }
-        )
-    return rows
-
-
-def _seconds(begin: datetime, end: datetime | None) -> float | None:
-    return round((end - begin).total_seconds(), 3) if end else None
-
-
-def _arms(metrics: Mapping[str, Any], name: str) -> dict[str, float]:
-    arms = {"model": metrics, **(metrics.get("baselines") or {})}
-    return {
-        arm: figures[name]
-        for arm, figures in arms.items()
-        if isinstance(figures, Mapping) and isinstance(figures.get(name), int | float)
-    }
-
-
-def export(store: Path | Store, out: Path, version: int | None = None) -> dict[str, Any]:
-    """Write the served vectors as one Parquet file with the columns of EMBEDDINGS.
-
-    Raises:
-        StoreError: no store, nothing served yet, or `out` cannot be written.
-        RequestError: `out` is a folder.
-    """
-    store = store if isinstance(store, Store) else Store.open(store)
-    if out.is_dir():
-        raise RequestError(f"{out} is a folder: name a file, such as {out / 'embeddings.parquet'}")
-    chosen, table = read_embeddings(store, version)
-    # No dictionary of vectors, no two of which are the same: a fifth of the time to write it.
-    how = {"compression": "zstd", "use_dictionary": ["entity"]}
-    atomic_files.write_file(out, lambda file: pq.write_table(table, file, **how))
-    items = table["entity"].to_pylist().count("item")
-    return {
-        "out": str(out),
-        "version": chosen,
-        "users": len(table) - items,
-        "items": items,
-        "dim": table.schema.field("embedding").type.list_size,
-        "newest_event_time": store.manifest(chosen).newest_event_time.isoformat(),
-    }

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from models.errors import StoreError
 from models.network.head_scores import load_heads
+from models.store.catalogue import read_catalogue
 from models.store.embeddings import embeddings_of, read_version
 from models.store.manifest import Manifest
 from models.store.store import Store
@@ -65,8 +66,8 @@ class Catalogue:
     def load(cls, store: Store) -> "Catalogue":
         """The copies in the store, those columns that a query shows."""
         return cls(
-            store.catalogue("items", ["item_id", "title", "categories", "published_at"]),
-            store.catalogue("users", ["user_id", "attributes"]),
+            read_catalogue(store, "items", ["item_id", "title", "categories", "published_at"]),
+            read_catalogue(store, "users", ["user_id", "attributes"]),
         )
 
     def titles(self, ids: list[str]) -> list[str | None]:

@@ -29,8 +29,9 @@ from models.store.canonical_bytes import chain
 from models.store.embeddings import Keep, prune
 from models.store.manifest import Manifest, utc_ms
 from models.store.prediction_files import PredictionFiles
+from models.store.recovery import mend_current
 from models.store.store import GENESIS, Store
-from models.store.version_numbers import Line, accepted
+from models.store.version_numbers import VersionNumbers, newest_accepted
 
 __all__ = ["Lineage", "Publication", "Step", "Trainer", "TrainerFactory"]
 
@@ -121,7 +122,7 @@ class Lineage:
     def __post_init__(self) -> None:
         """What changes from step to step."""
         self._files = PredictionFiles(self.predictions, self.start) if self.predictions else None
-        self._line = Line()
+        self._numbers = VersionNumbers()
         self._parent: Manifest | None = None
         self._warned = False
         self._waiting: list[tuple[Manifest, Publication | None]] = []
@@ -138,17 +139,17 @@ class Lineage:
             JobError: a step failed; the message names the batch.
         """
         known = self.store.versions()
-        self._line = Line.of(self.store)
-        self._heal(known)
+        self._numbers = VersionNumbers.of(self.store)
+        mend_current(self.store, after=self._numbers.version(self.start) if self.start else 0)
         base = self._base(self._files.covered() if self._files else self.last)
         if base >= self.last:
-            prune(self.store, self.keep, {self._line.version(self.start)})
+            prune(self.store, self.keep, {self._numbers.version(self.start)})
             return
         if self._files:
             self._files.truncate(base)
         self._trainer = self._restored(base)
         self._parent = self._newest_served(base)
-        done = {self._line.batch(version) for version in known if version > self._line.root}
+        done = {self._numbers.batch(version) for version in known if version > self._numbers.root}
         try:
             for number in range(base + 1, self.last + 1):
                 yield self._replay(number) if number in done else self._advance(number)
@@ -159,35 +160,28 @@ class Lineage:
 
     # -- the past --------------------------------------------------------------
 
-    def _heal(self, known: list[int]) -> None:
-        """Serve the newest version if a crash came between its manifest and CURRENT."""
-        newest = accepted(self.store, known[-1] if known else 0)
-        since = self._line.version(self.start) if self.start else 0
-        if newest and newest.version > max(since, self.store.current() or 0):
-            self.store.serve(newest.version)
-
     def _base(self, limit: int) -> int:
         """The batch of the newest complete checkpoint not after `limit`; 0 for none.
 
         After a full retrain the retrained version is the earliest.
         """
-        line = self._line
-        held = [line.batch(v) for v in self.store.checkpoints() if v >= max(line.root, 1)]
-        first = min(held, default=0) if line.root else 0
+        numbers = self._numbers
+        held = [numbers.batch(v) for v in self.store.checkpoints() if v >= max(numbers.root, 1)]
+        first = min(held, default=0) if numbers.root else 0
         return max((batch for batch in held if batch <= limit), default=first)
 
     def _restored(self, base: int) -> Trainer:
-        if base == 0 and not self._line.root:
+        if base == 0 and not self._numbers.root:
             return self.trainers.fresh()
-        return self.trainers.restore(self.store.checkpoint_path(self._line.version(base)))
+        return self.trainers.restore(self.store.checkpoint_path(self._numbers.version(base)))
 
     def _newest_served(self, batch: int) -> Manifest | None:
         """The newest accepted version up to a batch."""
-        return accepted(self.store, self._line.version(batch))
+        return newest_accepted(self.store, self._numbers.version(batch))
 
     def _replay(self, number: int) -> Manifest:
         """Train on a batch once more; a refused one is predicted, but not part of the lineage."""
-        manifest = self.store.manifest(self._line.version(number))
+        manifest = self.store.manifest(self._numbers.version(number))
         batch, told = self.store.read_trained(manifest, number), manifest.batch_sha256
         if manifest.gate.served:
             step = self._step(self._trainer, number, batch)
@@ -205,7 +199,7 @@ class Lineage:
         base = self._base(batch)
         trainer = self._restored(base)
         for number in range(base + 1, batch + 1):
-            if self.store.manifest(self._line.version(number)).gate.served:
+            if self.store.manifest(self._numbers.version(number)).gate.served:
                 trainer.step(number, self.store.read_batch(number)[0])
         return trainer
 
@@ -221,7 +215,7 @@ class Lineage:
     # -- the next version --------------------------------------------------------
 
     def _advance(self, number: int) -> Manifest:
-        begun, version = self.clock(), self._line.version(number)
+        begun, version = self.clock(), self._numbers.version(number)
         batch, told = self.store.read_batch(number)
         step = self._step(self._trainer, number, batch)
         snapshot_due = self._due(number, self.keep.snapshot_every) or self._parent is None
@@ -245,7 +239,7 @@ class Lineage:
             batch,
             parent,
             version=version,
-            through=number if self._line.shift else None,
+            through=number if self._numbers.shift else None,
             parent=parent.version if parent else None,
             batch_sha256=told,
             metrics=_jsonable(step.metrics),
@@ -263,7 +257,7 @@ class Lineage:
         if full_copy or self.monotonic() - self._committed_at >= self.group_s:
             self._commit()
         if full_copy:
-            prune(self.store, self.keep, {self._line.version(self.start)})
+            prune(self.store, self.keep, {self._numbers.version(self.start)})
         return manifest
 
     def _due(self, number: int, every: int) -> bool:
@@ -287,7 +281,7 @@ class Lineage:
 
     def _delta(self, number: int, step: Step) -> pa.RecordBatch:
         """The vectors that a step touched, under the number that their version has."""
-        version = self._line.version(number)
+        version = self._numbers.version(number)
         if version == number:
             return step.delta
         at = step.delta.schema.get_field_index("version")
@@ -299,7 +293,7 @@ class Lineage:
         return chain(before, batch_sha256, self._delta(number, step)) if step else before
 
     def _save(self, number: int) -> None:
-        self.store.put_checkpoint(self._line.version(number), self._trainer.save)
+        self.store.put_checkpoint(self._numbers.version(number), self._trainer.save)
         if self._files:
             self._files.flush(number)
 

@@ -33,7 +33,6 @@ from typing import Any, BinaryIO
 import filelock
 import msgspec
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from models.errors import StoreError
 from models.store import atomic_files
@@ -193,11 +192,6 @@ class Store:
         """Numbers of all logged batches, ascending."""
         return self._numbers("batches")
 
-    def refused_batches(self) -> set[int]:
-        """Batches that the gate kept out of the lineage: nothing was learned from them."""
-        manifests = (self.manifest(version) for version in self.versions())
-        return {found.batch for found in manifests if not found.gate.served}
-
     def log_batches(self, batches: Sequence[tuple[int, bytes]]) -> None:
         """Log micro-batches (number, Arrow IPC file), but for those that are there.
 
@@ -356,30 +350,6 @@ class Store:
     def catalogue_path(self, entity: str) -> Path:
         """Of the copy of `items` or `users`."""
         return self.root / "catalogue" / f"{entity}.parquet"
-
-    def catalogue(self, entity: str, columns: Sequence[str] | None = None) -> pa.Table | None:
-        """The copy of `items` or `users`; None where there is none.
-
-        Args:
-            entity: which.
-            columns: those of them that it has; None for all.
-
-        Raises:
-            StoreError: damaged.
-        """
-        path = self.catalogue_path(entity)
-        if not path.exists():
-            return None
-        try:
-            with pq.ParquetFile(path) as file:
-                names = file.schema_arrow.names
-                return file.read([name for name in columns or names if name in names])
-        except (OSError, pa.ArrowException) as error:
-            why = " ".join(str(error).split())
-            raise StoreError(
-                f"{path} cannot be read ({why}): give rillet run --{entity} again, "
-                "which replaces it"
-            ) from None
 
     def embeddings_path(self, kind: str, version: int) -> Path:
         """Of a `snapshot` or a `delta`."""

@@ -8,15 +8,15 @@ from models.errors import StoreError
 from models.store.manifest import Manifest
 from models.store.store import Store
 
-__all__ = ["TrainingLog", "last_part"]
+__all__ = ["TrainingLog", "last_part_start"]
 
 
-def last_part(count: int, last: float) -> int:
+def last_part_start(count: int, last: float) -> int:
     """Place in `count` micro-batches at which the last part begins, a share `last` of them.
 
     There is something before it, and in it, where there are two or more.
 
-    >>> last_part(10, 0.2), last_part(2, 0.99), last_part(2, 0.01)
+    >>> last_part_start(10, 0.2), last_part_start(2, 0.99), last_part_start(2, 0.01)
     (8, 1, 1)
     """
     return min(max(1, round((1 - last) * count)), count - 1)
@@ -60,6 +60,10 @@ class TrainingLog:
     def accepted(self) -> list[int]:
         """Numbers of those that the gate let through, ascending."""
         return sorted(number for number, one in self.made.items() if one.gate.served)
+
+    def refused(self) -> set[int]:
+        """Those that the gate kept out of the lineage: nothing was learned from them."""
+        return {number for number, one in self.made.items() if not one.gate.served}
 
     def read(self, number: int) -> pa.RecordBatch:
         """One of them; its hash is in `made`.

@@ -8,7 +8,6 @@ import xxhash
 from numpy.typing import NDArray
 
 from models.config import ModelConfig
-from models.network.content_similarity import Likeness
 from models.network.text_encoder import (
     HashedSubwords,
     TextEncoder,
@@ -20,6 +19,7 @@ from models.network.text_encoder import (
 )
 from models.rows import attribute_names
 from models.schema import ITEMS, USERS
+from models.training.content_similarity import ContentSimilarity
 
 __all__ = ["Attributes", "Catalogue"]
 
@@ -51,7 +51,7 @@ class Catalogue:
             self.words[:, 1:] = ragged_to_padded(owner, tokens, len(self.ids), config.text_tokens)
         self._lengths = length_buckets(table)
         self._width = config.likeness
-        self._likeness = Likeness(
+        self._likeness = ContentSimilarity(
             starts, tokens, buckets=config.text_buckets, dim=self._width, seed=config.seed
         )
         published = table["published_at"].cast(pa.int64()).to_numpy()

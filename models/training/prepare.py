@@ -8,7 +8,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from models.config import ModelConfig
-from models.memory.item_contents import Contents
+from models.memory.item_table import ItemContents
 from models.memory.online_baselines import Excluded
 from models.memory.state import State
 from models.network.text_encoder import TextEncoder, hash_token
@@ -79,9 +79,9 @@ class Preparer:
             users[batch.user[touched]], codes[batch.item[touched]], batch.touched_at[touched]
         )
         now = max(state.now, int(batch.anchor.min(initial=newest)))
-        return self._told(state, number, batch, (users, codes), now)
+        return self._prepared(state, number, batch, (users, codes), now)
 
-    def again(self, state: State, number: int, rows: pa.RecordBatch) -> Prepared:
+    def prepare_again(self, state: State, number: int, rows: pa.RecordBatch) -> Prepared:
         """Look up rows of earlier micro-batches once more; nothing is admitted or counted.
 
         Args:
@@ -91,9 +91,9 @@ class Preparer:
         """
         batch = read_batch(rows)
         ids = state.user_ids.lookup(batch.users), state.item_ids.lookup(batch.items)
-        return self._told(state, number, batch, ids, state.now, until=state.now + 1)
+        return self._prepared(state, number, batch, ids, state.now, until=state.now + 1)
 
-    def _told(
+    def _prepared(
         self,
         state: State,
         number: int,
@@ -112,7 +112,7 @@ class Preparer:
             users=users,
             items=items,
             last=_last_item(batch, history),
-            candidates=state.known[: state.item_ids.top],
+            candidates=state.items.known[: state.item_ids.top],
             excluded=_excluded(state, batch, users, items, history, until=until),
             now=now,
             inputs=self._inputs(state, batch, users, history),
@@ -137,7 +137,7 @@ class Preparer:
             (state.user_ids, self._attribute),
         ):
             rows = ids.used()
-            state.retold |= len(rows) > 0
+            state.republish |= len(rows) > 0
             tell(state, [ids.names[row] or "" for row in rows.tolist()], rows)
 
     def _publish(self, state: State, until_ms: int) -> None:
@@ -153,24 +153,24 @@ class Preparer:
             state.item_ids.count[rows] = 0  # to be in a catalogue is no sighting
             state.grow()
             self._describe(state, names, rows)
-            state.know(rows[rows > 0])
+            state.items.add_known(rows[rows > 0])
             if not first:
-                state.appeared = rows[rows > 0].tolist()
+                state.new_candidates = rows[rows > 0].tolist()
 
     def _describe(self, state: State, names: list[str], rows: Ints) -> None:
         """Give new item rows their words, what these are like, and their date of publication."""
         held = rows > 0
         words, published = self._catalogue.facts(names)
-        state.words[rows[held]] = words[held]
-        state.lengths[rows[held]] = self._catalogue.lengths(names)[held]
+        state.items.words[rows[held]] = words[held]
+        state.items.lengths[rows[held]] = self._catalogue.lengths(names)[held]
         told = [name for name, kept in zip(names, held.tolist(), strict=True) if kept]
-        state.likeness[rows[held]] = self._catalogue.likeness(told)
-        state.before.name(rows[held], told)
-        if state.texts.shape[1]:
-            state.texts[rows[held]] = self._catalogue.vectors(told)
+        state.items.likeness[rows[held]] = self._catalogue.likeness(told)
+        state.predecessors.name(rows[held], told)
+        if state.items.texts.shape[1]:
+            state.items.texts[rows[held]] = self._catalogue.vectors(told)
         dated = held & (published > 0)
         state.stream.first[rows[dated]] = published[dated]
-        state.fresh.extend(rows[held].tolist())
+        state.without_vector.extend(rows[held].tolist())
 
     def _admit_users(self, state: State, batch: Batch) -> Ints:
         ids = state.user_ids
@@ -212,7 +212,7 @@ class Preparer:
         past, types, ages, dwells = (np.zeros((n, length), np.int32) for _ in range(4))
         past[at], types[at] = history[kept], batch.history_type[kept] + 1
         ages[at] = _age_bucket(batch.history_age[kept])
-        dwells[at] = state.seen.stays(users[batch.history_row[kept]], history[kept])
+        dwells[at] = state.seen.dwells(users[batch.history_row[kept]], history[kept])
         hashed = np.array([self._token(name) for name in batch.tokens], np.int32)
         context = ragged_to_padded(batch.token_row, hashed[batch.token], n, self._config.contexts)
         return {
@@ -248,7 +248,7 @@ def profile_inputs(state: State, config: ModelConfig, users: Ints, now: int) -> 
     age = np.where(types > 0, now - profiles.times[users], 0)
     last = profiles.last_event[users]
     past = profiles.past[users]
-    stays = state.seen.stays(np.repeat(users, past.shape[1]), past.ravel())
+    stays = state.seen.dwells(np.repeat(users, past.shape[1]), past.ravel())
     return {
         "rows": own_rows(state, config, users),
         "past": past,
@@ -264,10 +264,10 @@ def profile_inputs(state: State, config: ModelConfig, users: Ints, now: int) -> 
 def item_inputs(state: State, config: ModelConfig, rows: Ints) -> Inputs:
     """The item tower's inputs.
 
-    Table rows `[n]`, and what `models.network.packed_inputs.Contents.of` says of them.
+    Table rows `[n]`, and what `models.memory.item_table.ItemContents.of` says of them.
     """
     enough = state.item_ids.count[rows] >= config.item_sightings
-    known = Contents(state.words, state.texts, state.likeness)
+    known = ItemContents(state.items.words, state.items.texts, state.items.likeness)
     return {"rows": np.where(enough, rows, 0).astype(np.int32), **known.of(rows)}
 
 

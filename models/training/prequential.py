@@ -15,7 +15,15 @@ from models.network.head_scores import score_heads
 from models.schema import BINARY_HEADS, EVENT_TYPES, HEADS, PREDICTIONS
 from models.training.prepare import Prepared
 
-__all__ = ["Evaluation", "K", "Scorer", "evaluate", "head_stats"]
+__all__ = [
+    "Evaluation",
+    "K",
+    "Scorer",
+    "evaluate",
+    "head_stats",
+    "predictions",
+    "prequential_metrics",
+]
 
 K = 20
 """Every ranking figure is at 20."""
@@ -158,7 +166,7 @@ def _head_scores(state: State, step: Prepared, scorer: Scorer, rows: Ints) -> ND
     return out.astype(float)
 
 
-def report(state: State, step: Prepared, evaluation: Evaluation) -> dict[str, Any]:
+def prequential_metrics(state: State, step: Prepared, evaluation: Evaluation) -> dict[str, Any]:
     """JSON-able figures of a micro-batch; counts it into the baselines' totals.
 
     To rank every row by every arm would cost more than to train on it: the arms are told

@@ -17,7 +17,7 @@ import pyarrow as pa
 from models.config import ModelConfig
 from models.training.drift_detector import Detector
 
-__all__ = ["Replayer", "Rows"]
+__all__ = ["Rehearsal", "Rows"]
 
 SOURCES = 4
 """Micro-batches that are read from the log for a replay, at most."""
@@ -37,7 +37,7 @@ class Rows:
     figures: dict[str, Any]
 
 
-class Replayer:
+class Rehearsal:
     """Decides what is replayed, and remembers what has to be known for it.
 
     Args:

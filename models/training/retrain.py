@@ -26,16 +26,17 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
-from models.bootstrap import Interval, interval
+from models.bootstrap import Interval, paired_difference
 from models.errors import JobError, RilletError, StoreError
 from models.schema import EMBEDDINGS
 from models.store import gate
 from models.store.canonical_bytes import chain
 from models.store.lineage import Publication, Step
 from models.store.manifest import Manifest, Verdict, utc_ms
+from models.store.recovery import recover
 from models.store.store import GENESIS, Store
-from models.store.training_log import TrainingLog, last_part
-from models.store.version_numbers import Line, settle, trained
+from models.store.training_log import TrainingLog, last_part_start
+from models.store.version_numbers import VersionNumbers, last_trained_batch
 
 __all__ = ["FIGURES", "Factory", "Retrain", "log_digest"]
 
@@ -73,7 +74,7 @@ class Retrain:
     """One retrain of a store.
 
     Args:
-        store: held by the caller, and settled.
+        store: held by the caller, and recovered (`models.store.recovery`).
         trainers: makes the candidate; with the settings that it is to have.
         warmers: makes the trainers of earlier epochs, which need not predict; None: the same.
         model: those settings, JSON-able.
@@ -114,7 +115,7 @@ class Retrain:
         begun = self.clock()
         self._log = self._whole()
         log = self._log.accepted()
-        split = last_part(len(log), self.last)
+        split = last_part_start(len(log), self.last)
         judged = self._judged(log[split:])
         trainer = self._warm(log[:split])
         figures: dict[int, dict[str, Any]] = {}
@@ -152,7 +153,7 @@ class Retrain:
 
     def _whole(self) -> TrainingLog:
         """The log, from which nothing is missing."""
-        if self.store.last_batch() > trained(self.store):
+        if self.store.last_batch() > last_trained_batch(self.store):
             raise StoreError(
                 f"{self.store.root} holds micro-batches up to {self.store.last_batch()} of an "
                 "interrupted run: bring it to its end with the same rillet run first"
@@ -186,7 +187,7 @@ class Retrain:
 
         Its own, on what it was compared on, and those of the versions that followed it.
         """
-        root = Line.of(self.store).root
+        root = VersionNumbers.of(self.store).root
         if not root:
             return None
         made = self.store.manifest(root)
@@ -241,7 +242,7 @@ class Retrain:
             if None in mine or None in theirs:
                 continue
             both = np.array(mine, float) * rows, np.array(theirs, float) * rows
-            found = interval(both[0] - both[1], rows, level=_ONE_SIDED)
+            found = paired_difference(*both, rows, level=_ONE_SIDED)
             live = float(both[1].sum() / rows.sum())
             out[name] = {
                 "live": round(live, 6),
@@ -303,12 +304,12 @@ class Retrain:
             created_at=utc_ms(begun),
             published_at=None,
             seconds=(self.clock() - begun) / 1_000,
-            through=trained(self.store),  # a refused batch at the end is behind it, too
+            through=last_trained_batch(self.store),  # a refused batch at the end is behind it, too
             retrain_of=replaced,
             model=self.model,
         )
         self.store.put_manifests([manifest])
-        settle(self.store, utc_ms(self.clock()))
+        recover(self.store, utc_ms(self.clock()))
         return manifest
 
 

@@ -63,6 +63,7 @@ from numpy.typing import NDArray
 
 from models.config import ModelConfig
 from models.memory.state import State
+from models.row_arrays import NEVER
 from models.schema import EVENT_TYPES, HEADS
 
 __all__ = ["write_serving"]
@@ -89,8 +90,8 @@ def write_serving(
     """
     folder.mkdir(parents=True, exist_ok=True)
     best = state.baselines.best_half_life()
-    rows = np.flatnonzero(state.known)
-    place = np.full(len(state.known), -1, np.int32)
+    rows = state.items.known_rows()
+    place = np.full(len(state.items.known), -1, np.int32)
     place[rows] = np.arange(len(rows))
     counts = state.baselines.counts.at(state.now)[:, best]
     pq.write_table(_items(state, rows, counts), folder / "items.parquet")
@@ -108,7 +109,7 @@ def write_serving(
         "heads": list(HEADS),
         "examples": np.rint(state.user_stats.total[0]).astype(int).tolist(),
         "stats": [*HEADS, *(f"n_{name}" for name in HEADS)],
-        "max_event_time": state.now if state.now > np.iinfo(np.int64).min else None,
+        "max_event_time": state.now if state.now > NEVER else None,
         "popularity_half_life_h": None if np.isinf(half_life) else float(half_life),
         "user_default": state.user_stats.stats(none)[0].tolist(),
         "item_default": state.item_head_stats(none)[0].tolist(),
@@ -121,7 +122,7 @@ def _stats_column(stats: NDArray[np.float64]) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(flat, stats.shape[1])
 
 
-def _items(state: State, rows: NDArray[np.int64], counts: NDArray[np.float64]) -> pa.Table:
+def _items(state: State, rows: NDArray[np.int32], counts: NDArray[np.float64]) -> pa.Table:
     names = state.item_ids.names
     return pa.table(
         {
@@ -164,7 +165,7 @@ def _users(state: State, place: NDArray[np.int32]) -> pa.Table:
 
 def _popularity(
     state: State,
-    rows: NDArray[np.int64],
+    rows: NDArray[np.int32],
     place: NDArray[np.int32],
     counts: NDArray[np.float64],
 ) -> pa.Table:

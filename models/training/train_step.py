@@ -32,7 +32,7 @@ def learn(
     weights = _weights(config, step.batch)
     used = np.flatnonzero(weights.any(axis=1) | step.present.any(axis=1))
     losses, skipped, moved = [], 0, [step.items]
-    hot, known = _hot(config, state, step), state.known_rows()
+    hot, known = _popular_rows(config, state, step), state.items.known_rows()
     for turn in range(config.passes):
         key = [config.seed, step.number * 1_000 + turn]
         rng = np.random.Generator(np.random.Philox(key=key))
@@ -65,11 +65,11 @@ def _spans(rows: int, config: ModelConfig) -> list[tuple[int, int]]:
     return [(i * size, size) for i in range(wide)] + [(first, config.step_rows) for first in rest]
 
 
-def _hot(config: ModelConfig, state: State, step: Prepared) -> Ints:
+def _popular_rows(config: ModelConfig, state: State, step: Prepared) -> Ints:
     """Item rows that every step of the micro-batch has among its negatives."""
     column = config.half_lives_h.index(config.hot_half_life_h)
-    pool = state.hot.rows()
-    pool = pool[state.known[pool]]
+    pool = state.top_counts.rows()
+    pool = pool[state.items.known[pool]]
     weight = state.stream.counts.at(step.now, pool)[:, column]
     return hottest(pool, weight, int(config.negatives * config.hot_share))
 

@@ -15,15 +15,24 @@ from models.errors import StoreError
 from models.memory.state import State
 from models.network.recommender import Recommender
 from models.network.text_encoder import text_encoder
+from models.network.weights import head_weights, load_variables, weights_by_name
+from models.row_arrays import NEVER
 from models.rows import Part, embeddings
 from models.schema import HEADS
 from models.training.prepare import Prepared, Preparer, item_inputs, profile_inputs
-from models.training.prequential import Evaluation, K, Scorer, evaluate, predictions, report
-from models.training.rehearsal import Replayer
+from models.training.prequential import (
+    Evaluation,
+    K,
+    Scorer,
+    evaluate,
+    predictions,
+    prequential_metrics,
+)
+from models.training.rehearsal import Rehearsal
 from models.training.serving_files import write_serving
 from models.training.train_step import learn
-from models.training.update_memory import remember
-from models.training.warm_start import Heirs
+from models.training.update_memory import update_memory
+from models.training.warm_start import WarmStart
 
 __all__ = ["StepResult", "Trainer"]
 
@@ -36,7 +45,6 @@ what came before an item."""
 _CHUNK = 4_096
 _BY_USER, _BY_ITEM = ("user",), ("item", "history")  # tables with a row for each
 _DAY_MS, _HOUR_MS = 86_400_000, 3_600_000
-_NEVER = np.iinfo(np.int64).min
 Ints = NDArray[np.integer]
 Floats = NDArray[np.float32]
 
@@ -81,8 +89,9 @@ class Trainer:
         self.listed = K  # items kept of each row's list, where predictions are asked for
         self.tuned = config.baseline_rows  # rows on which the baselines' arms are told apart
         self.log: Callable[[int], pa.RecordBatch] | None = None  # read where rows are replayed
-        self.replayer = Replayer(config)
-        self._heirs: list[Heirs] = []  # of users, of items; none where nothing was adopted
+        self.rehearsal = Rehearsal(config)
+        # Of users, of items; none where nothing was adopted.
+        self._warm_starts: list[WarmStart] = []
         encoder = text_encoder(config.text_model, config.text_model_sha256)
         self.state = State(config, encoder.width)
         self._preparer = Preparer(config, items, users, encoder)
@@ -105,13 +114,13 @@ class Trainer:
         before = self.state.now
         step = self._preparer.prepare(self.state, number, rows)
         self._grow()
-        if self._heirs:
-            self._heirs[0].place(step.users, self.state.user_ids, self.model.tables)
+        if self._warm_starts:
+            self._warm_starts[0].place(step.users, self.state.user_ids, self.model.tables)
         figures: dict[str, Any] = {"rows": len(step.batch)}
         evaluation, predicted = None, None
         if self.config.evaluate or predictions:
             evaluation, predicted = self._predict(step, keep=predictions)
-            figures |= report(self.state, step, evaluation)
+            figures |= prequential_metrics(self.state, step, evaluation)
         losses, moved = self._learn(step, evaluation)
         self._refresh(moved)
         self._remember(step)
@@ -123,25 +132,26 @@ class Trainer:
         """Train on the rows, and on some of the log again: a report, the item rows that moved."""
         told, moved = learn(self.config, self.model, self.state, step)
         losses = 1.0 - evaluation.figures()["ndcg@20"] if evaluation else np.zeros(0)
-        again = self.replayer.next(step.number, len(step.batch), losses, self.log)
+        again = self.rehearsal.next(step.number, len(step.batch), losses, self.log)
         if again.batch is not None:
-            past = self._preparer.again(self.state, again.number, again.batch)
+            past = self._preparer.prepare_again(self.state, again.number, again.batch)
             moved = np.union1d(moved, learn(self.config, self.model, self.state, past)[1])
         return told | again.figures, moved
 
     def _remember(self, step: Prepared) -> None:
-        remember(self.state, step, self._preparer.attributes, self.config.overlap)
+        update_memory(self.state, step, self._preparer.attributes, self.config.overlap)
 
     def adopt(self, other: "Trainer") -> None:
         """Go on from another trainer's weights and optimizers; what it remembers stays its own.
 
         An id begins with the vectors that the other had for it, at whatever row.
         """
-        learned = {name: value.numpy() for name, value in other.model.state().items()}
-        self.model.load(learned)
+        learned = weights_by_name(other.model)
+        load_variables(self.model, learned)
         maps = ((other.state.user_ids, _BY_USER), (other.state.item_ids, _BY_ITEM))
-        self._heirs = [
-            Heirs(ids, {name: other.model.tables[name] for name in names}) for ids, names in maps
+        self._warm_starts = [
+            WarmStart(ids, {name: other.model.tables[name] for name in names})
+            for ids, names in maps
         ]
         for name in (*_BY_USER, *_BY_ITEM):
             self.model.tables[name].reset(np.arange(len(learned[f"{name}/rows"])))
@@ -151,12 +161,12 @@ class Trainer:
         tables["user"].grow(state.user_ids.capacity)
         tables["item"].grow(state.item_ids.capacity)
         tables["history"].grow(state.item_ids.capacity)
-        if state.fresh:
-            rows = np.unique(np.array(state.fresh, np.int32))
-            if self._heirs:
-                self._heirs[1].place(rows, state.item_ids, tables)
-            state.vectors[rows] = self._compute(rows)
-            state.fresh.clear()
+        if state.without_vector:
+            rows = np.unique(np.array(state.without_vector, np.int32))
+            if self._warm_starts:
+                self._warm_starts[1].place(rows, state.item_ids, tables)
+            state.items.vectors[rows] = self._compute(rows)
+            state.without_vector.clear()
 
     def _predict(self, step: Prepared, *, keep: bool) -> tuple[Evaluation, pa.RecordBatch | None]:
         rows = np.arange(len(step.candidates))
@@ -173,7 +183,7 @@ class Trainer:
         """Arrays of `heads.npz` (see `models.training.serving_files`)."""
         stats = self.state.user_stats
         return {
-            **self.model.heads(),
+            **head_weights(self.model),
             "scale": stats.spread().astype(np.float32),
             "shift": stats.shift().astype(np.float32),
         }
@@ -197,17 +207,17 @@ class Trainer:
         """
         state, top = self.state, self.state.item_ids.top
         size = min(-(-top // self.config.refresh_turns), _CHUNK)
-        turn = (state.turn + np.arange(size)) % top
-        state.turn = int((state.turn + size) % top)
+        turn = (state.next_refresh + np.arange(size)) % top
+        state.next_refresh = int((state.next_refresh + size) % top)
         rows = np.union1d(moved, turn[turn > 0])
-        state.vectors[rows] = self._compute(rows)
+        state.items.vectors[rows] = self._compute(rows)
 
     def item_vectors(self, rows: Ints, now: int) -> Floats:
         """Served vectors `[n, vector_dim]` of item rows as of `now`: `[v, b, F, t]`."""
         state = self.state
         features = state.stream.features(now, rows)
         fixed = state.fixed(rows)
-        parts = [state.vectors[rows], self.model.bias(features), features, fixed]
+        parts = [state.items.vectors[rows], self.model.bias(features), features, fixed]
         return np.concatenate(parts, axis=1)
 
     def user_vectors(self, rows: Ints, now: int) -> Floats:
@@ -243,8 +253,8 @@ class Trainer:
         if len(keys):
             state.key_counts.drop(keys, left=True, right=False)
         state.reset(users, items)
-        for heirs, rows in zip(self._heirs, (users, items), strict=False):
-            heirs.release(rows)
+        for warm_start, rows in zip(self._warm_starts, (users, items), strict=False):
+            warm_start.release(rows)
         for name, rows in (("user", users), ("item", items), ("history", items)):
             if len(rows):
                 self.model.tables[name].reset(rows)
@@ -255,11 +265,11 @@ class Trainer:
     def _delta(self, step: Prepared, gone: tuple[list[str], list[str]]) -> pa.RecordBatch:
         state = self.state
         users, items = (np.unique(rows[rows > 0]) for rows in (step.users, step.items))
-        if state.retold:
-            users, items = state.user_ids.used(), state.known_rows()
-            state.retold = False
-        items = np.union1d(items, np.array(state.appeared, items.dtype))
-        state.appeared = []
+        if state.republish:
+            users, items = state.user_ids.used(), state.items.known_rows()
+            state.republish = False
+        items = np.union1d(items, np.array(state.new_candidates, items.dtype))
+        state.new_candidates = []
         live = [self._part("user", users), self._part("item", self._published(items))]
         tombs: list[Part] = [
             (entity, names, np.zeros((len(names), self.config.vector_dim), np.float32), state.now)
@@ -270,25 +280,25 @@ class Trainer:
     def _part(self, entity: str, rows: Ints) -> Part:
         """Vectors of the rows that are still in use."""
         ids = self.state.user_ids if entity == "user" else self.state.item_ids
-        held = rows[ids.last_seen[rows] > _NEVER]
+        held = rows[ids.last_seen[rows] > NEVER]
         names = [ids.names[row] or "" for row in held.tolist()]
         vectors = self.user_vectors if entity == "user" else self.item_vectors
         return entity, names, vectors(held, self.state.now), self.state.now
 
     def _published(self, touched: Ints) -> Ints:
         """Item rows that the delta holds, ascending: touched or new ones, and those that faded."""
-        state, last, published = self.state, self.state.stream.last, self.state.published_at
-        touched = touched[state.item_ids.last_seen[touched] > _NEVER]  # recycled in this very step
+        state, last, published = self.state, self.state.stream.last, self.state.items.published_at
+        touched = touched[state.item_ids.last_seen[touched] > NEVER]  # recycled in this very step
         published[touched] = state.now
-        due = state.fading.take(state.now, last, published, self.config.delta_limit)
+        due = state.stale_counts.take(state.now, last, published, self.config.delta_limit)
         items = np.union1d(touched, due)
         published[items] = state.now
-        state.fading.note(items, last[items], published[items])
+        state.stale_counts.note(items, last[items], published[items])
         return items
 
     def snapshot(self, version: int) -> pa.Table:
         """`EMBEDDINGS` of all known users and items as of the newest event."""
-        users, items = self.state.user_ids.used(), np.flatnonzero(self.state.known)
+        users, items = self.state.user_ids.used(), self.state.items.known_rows()
         rows = embeddings([self._part("user", users), self._part("item", items)], [], version)
         return pa.Table.from_batches([rows])
 
@@ -302,9 +312,8 @@ class Trainer:
         """Write everything that `restore` needs into `folder` (made if missing)."""
         folder.mkdir(parents=True, exist_ok=True)
         self.state.save(folder)
-        weights = {name: value.numpy() for name, value in self.model.state().items()}
-        np.savez(folder / "weights.npz", allow_pickle=False, **weights)
-        about = {"format": _FORMAT, "number": self.number, "replay": self.replayer.state()}
+        np.savez(folder / "weights.npz", allow_pickle=False, **weights_by_name(self.model))
+        about = {"format": _FORMAT, "number": self.number, "replay": self.rehearsal.state()}
         (folder / "trainer.json").write_text(json.dumps(about), encoding="utf-8")
 
     @classmethod
@@ -330,9 +339,9 @@ class Trainer:
                 )
             made.state.restore(folder)
             with np.load(folder / "weights.npz", allow_pickle=False) as stored:
-                made.model.load({name: stored[name] for name in stored.files})
+                load_variables(made.model, {name: stored[name] for name in stored.files})
             made.number = int(about["number"])
-            made.replayer.restore(about.get("replay", {}))
+            made.rehearsal.restore(about.get("replay", {}))
         except (OSError, ValueError, KeyError, pa.ArrowException) as error:
             raise StoreError(
                 f"checkpoint {folder} cannot be restored: {error}; "

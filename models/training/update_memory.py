@@ -3,16 +3,16 @@
 import numpy as np
 
 from models.memory.state import State
+from models.row_arrays import NEVER
 from models.training.catalogue_features import Attributes
 from models.training.prepare import Prepared
 
-__all__ = ["remember"]
+__all__ = ["update_memory"]
 
-_NEVER = np.iinfo(np.int64).min
 _NOBODY = np.zeros(1, np.int32)  # row 0: ids that found no room
 
 
-def remember(state: State, step: Prepared, attributes: Attributes, overlap: int) -> None:
+def update_memory(state: State, step: Prepared, attributes: Attributes, overlap: int) -> None:
     """Count a micro-batch: everything that the next one may know of it.
 
     Args:
@@ -27,23 +27,23 @@ def remember(state: State, step: Prepared, attributes: Attributes, overlap: int)
     dwelt = dwelt[np.argsort(batch.window_end[dwelt], kind="stable")]
     users, items = step.users[dwelt], step.items[dwelt]
     # A late row tells a dwell that none is known for, but not a newer one away.
-    told = (batch.window_end[dwelt] >= state.window) | (state.seen.stays(users, items) == 0)
-    state.seen.stay(users[told], items[told], batch.stays[dwelt][told])
+    told = (batch.window_end[dwelt] >= state.window) | (state.seen.dwells(users, items) == 0)
+    state.seen.add_dwells(users[told], items[told], batch.dwell_buckets[dwelt][told])
     state.window = max(state.window, int(batch.window_end.max(initial=state.window)))
-    state.hot.touch(np.unique(step.items))
+    state.top_counts.touch(np.unique(step.items))
     weight = 1.0 / overlap
     observed = step.targets, step.present, weight
     state.user_stats.update(step.users, *observed)
     state.item_stats.update(step.items, *observed)
-    state.length_stats.update(state.lengths[step.items], *observed)
+    state.length_stats.update(state.items.lengths[step.items], *observed)
     for stats in (state.user_stats, state.item_stats):
         stats.reset(_NOBODY)  # it is what strangers are taken for
     had = step.items[wanted]
     state.baselines.update(had, step.last[wanted], batch.anchor[wanted], weight)
-    state.before.add(had, step.inputs["past"][wanted], weight)
+    state.predecessors.add(had, step.inputs["past"][wanted], weight)
     _count_keys(state, step, attributes, weight)
     _profile(state, step)
-    state.know(step.items[step.items > 0])
+    state.items.add_known(step.items[step.items > 0])
     state.now = max(state.now, int(batch.anchor.max(initial=state.now)))
 
 
@@ -100,7 +100,7 @@ def _profile(state: State, step: Prepared) -> None:
 def _times(step: Prepared, rows: np.ndarray, held: np.ndarray) -> np.ndarray:
     """Times `[n, history]` of the past events that `held` marks, epoch ms."""
     batch, length = step.batch, held.shape[1]
-    times = np.full(held.shape, _NEVER)
+    times = np.full(held.shape, NEVER)
     if len(batch.history_age):
         end = np.searchsorted(batch.history_row, rows, side="right")
         at = np.where(held, end[:, None] + np.arange(-length, 0), 0)

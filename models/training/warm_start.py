@@ -3,16 +3,16 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from models.memory.decayed_counts import grown
 from models.memory.id_map import IdMap
 from models.network.optimizers import Table
+from models.row_arrays import grown
 
-__all__ = ["Heirs"]
+__all__ = ["WarmStart"]
 
 Ints = NDArray[np.integer]
 
 
-class Heirs:
+class WarmStart:
     """Rows of a former trainer's tables, until the ids that they were of arrive again.
 
     The same ids arrive in the same order, but not always at the same rows: where some were

@@ -17,8 +17,8 @@ from models.config import ModelConfig
 from models.errors import StoreError
 from models.store import atomic_files
 from models.store.manifest import utc_ms
+from models.store.recovery import recover
 from models.store.store import Store
-from models.store.version_numbers import settle
 from models.training.retrain import Retrain
 from pipelines.beam_options import TrainerOptions, pipeline_options
 from pipelines.bounded import store_compatibility
@@ -150,7 +150,7 @@ def run_retrain(request: RetrainRequest) -> dict[str, Any]:
 def _run(request: RetrainRequest) -> dict[str, Any]:
     store = Store.open(request.store)
     with store.lock():
-        settle(store, utc_ms(request.clock()))
+        recover(store, utc_ms(request.clock()))
         store.clean()
         job = _job(request, store)
         atomic_files.remove(outcome_path(store))

@@ -15,9 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from models.store import atomic_files
+from models.store.catalogue import read_catalogue
 from models.store.manifest import utc_ms
+from models.store.recovery import recover
 from models.store.store import Store
-from models.store.version_numbers import settle, trained
+from models.store.version_numbers import last_trained_batch
 from pipelines.bounded.run_state import Past, advance, load, read_ends, save
 from pipelines.clock import wall_clock_ms
 from pipelines.config import FeatureConfig, JobConfig
@@ -52,7 +54,7 @@ def held(
     with store.lock():
         new = store.is_new()
         if not new:
-            settle(store, utc_ms(clock()))
+            recover(store, utc_ms(clock()))
             check(store, config)
         store.clean()
         try:
@@ -79,10 +81,10 @@ def put_catalogue(store: Store, entity: str, table: pa.Table | None) -> None:
             is given in its place.
     """
     if table is None:
-        store.catalogue(entity)  # damaged, it is told before anything is begun
+        read_catalogue(store, entity)  # damaged, it is told before anything is begun
         return
     try:
-        held = store.catalogue(entity)
+        held = read_catalogue(store, entity)
     except StoreError:
         pass  # damaged: replaced, whatever it was
     else:
@@ -203,7 +205,7 @@ def finish(store: Store, config: FeatureConfig, start: int) -> Past:
         StoreError: the log holds batches that these events did not lead to.
     """
     last, pending = store.last_batch(), pending_path(store)
-    if last > max(start, trained(store)):
+    if last > max(start, last_trained_batch(store)):
         raise StoreError(
             f"{store.root} holds micro-batches up to {last} of an interrupted run, and these "
             "events have nothing new: give the --events that it began with"

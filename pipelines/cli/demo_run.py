@@ -26,8 +26,10 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.text import Text
 
-from models.serve.recommend import export, history, recommend, versions
+from models.serve.export import export_embeddings
+from models.serve.recommend import history, recommend
 from models.serve.served_version import Served
+from models.serve.versions import describe_versions
 from pipelines.cli.tables import answer_table, history_table, versions_table
 from pipelines.clock import wall_clock_ms
 from pipelines.config import JobConfig, load_job
@@ -97,7 +99,7 @@ def run_demo(
     _headline(console, "What was put in, and what came of it")
     _balance(console, counts, told)
     _headline(console, "Versions: each batch was predicted first, then trained on")
-    console.print(versions_table(versions(out / "store")))
+    console.print(versions_table(describe_versions(out / "store")))
     served = Served.load(out / "store")
     for user in _people(out, served):
         _headline(console, f"User {user}")
@@ -210,7 +212,7 @@ def _people(out: Path, served: Served) -> list[str]:
 def _embeddings(console: Console, out: Path) -> None:
     """Where the vectors lie, and how to load them."""
     path = out / "embeddings.parquet"
-    told = export(out / "store", path)
+    told = export_embeddings(out / "store", path)
     _headline(console, "The embeddings")
     console.print(
         f"{out / 'store' / 'embeddings'} holds them as published: snapshots, and a delta a version."

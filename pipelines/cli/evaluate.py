@@ -124,16 +124,16 @@ def evaluate(
 
     opened = Store.open(store)
     if quick:
-        from models.evaluation.from_manifests import recorded
+        from models.evaluation.from_manifests import recorded_metrics
 
-        told = recorded(opened, last, blocks)
+        told = recorded_metrics(opened, last, blocks)
     else:
         from pipelines.bounded.stored_settings import stored_model
 
         config = stored_model(opened)
         _log.info("loading TensorFlow")
         from models.evaluation.log_replay import Request, replay
-        from models.evaluation.report import report
+        from models.evaluation.report import evaluation_report
 
         request = Request(
             store=opened,
@@ -145,7 +145,7 @@ def evaluate(
             epochs=epochs,
             blocks=blocks,
         )
-        told = report(replay(request, lambda line: _log.info("%s", line)))
+        told = evaluation_report(replay(request, lambda line: _log.info("%s", line)))
     if as_json:
         echo_json(told)
         return

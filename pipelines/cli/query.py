@@ -85,9 +85,9 @@ def versions(store: Path, last: int, as_json: bool) -> None:
 
     With --json all of them, whatever --last says.
     """
-    from models.serve.recommend import versions as listed
+    from models.serve.versions import describe_versions
 
-    rows = listed(store)
+    rows = describe_versions(store)
     if as_json:
         echo_json(rows)
         return
@@ -108,9 +108,9 @@ def export(store: Path, out: Path, as_json: bool) -> None:
 
     Columns: entity, id, embedding, version, updated_at, deleted.
     """
-    from models.serve.recommend import export as write
+    from models.serve.export import export_embeddings
 
-    done = write(store, out)
+    done = export_embeddings(store, out)
     if as_json:
         echo_json(done)
     else:

@@ -88,7 +88,7 @@ def history_table(user: str, rows: Sequence[dict[str, Any]]) -> RenderableType:
 
 
 def versions_table(rows: Sequence[dict[str, Any]]) -> RenderableType:
-    """One line a version (`models.serve.recommend.versions`); * marks the served one."""
+    """One line a version (`models.serve.versions`); * marks the served one."""
     if not rows:
         return Text("no versions yet")
     table = Table(box=None, pad_edge=False, collapse_padding=True)

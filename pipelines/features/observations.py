@@ -2,7 +2,7 @@
 
 Everything works on a whole shard at once, in *user order*: (user, event_time,
 event_id by its bytes). What users did before these events comes as memories
-(`pipelines.state`): past events that stand before the new ones, are looked back
+(`pipelines.features.user_memory`): past events that stand before the new ones, are looked back
 at like any other, and are no observation themselves.
 """
 

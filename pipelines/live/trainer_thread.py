@@ -16,7 +16,7 @@ from models.schema import EMBEDDINGS
 from models.store.lineage import Lineage, Step, Trainer, TrainerFactory
 from models.store.manifest import Manifest
 from models.store.store import Store
-from models.store.version_numbers import trained
+from models.store.version_numbers import last_trained_batch
 from pipelines.train.fine_tune import FineTune, Following
 
 __all__ = ["Forward", "Made"]
@@ -112,7 +112,7 @@ class Forward:
         self._job, self._clock, self._held = job, clock, ExitStack()
         self._held.enter_context(job.store.lock("writer"))
         self.following: Following = self._held.enter_context(closing(job.follow()))
-        self._done = self._asked = trained(job.store)
+        self._done = self._asked = last_trained_batch(job.store)
         self._goal = max(self._done, job.store.last_batch())
         self._made: list[Made] = []
         self._error: Exception | None = None

@@ -1,6 +1,6 @@
 """The way in: one file per source, each yielding unparsed batches.
 
-A source emits batches either of JSON lines (`pipelines.read.parse.LINES`) or of Parquet
+A source emits batches either of JSON lines (`pipelines.read.parse.json_lines.LINES`) or of Parquet
 rows; the schema's metadata says where they come from. `pipelines.clean.validate` turns
 both into events and dead letters.
 """

@@ -5,6 +5,7 @@ are read.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import apache_beam as beam
@@ -14,11 +15,13 @@ from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import Timestamp
 
 from pipelines.arrow import coder  # noqa: F401 - registers the coder of batches
+from pipelines.arrow.ipc import concat
 from pipelines.clock import wall_clock_ms
 from pipelines.metrics import count_all, observe
 from pipelines.read.parse.event_table import parse_rows
 from pipelines.read.parse.json_lines import LINES, parse_lines
 from pipelines.read.parse.parsed import Parsed
+from pipelines.schema import DEAD_LETTERS
 
 __all__ = [
     "COUNTS",
@@ -29,6 +32,7 @@ __all__ = [
     "newest_ms",
     "outputs",
     "parse",
+    "with_faulty",
 ]
 
 VALID, DEAD, COUNTS = "valid", "dead", "counts"
@@ -38,6 +42,14 @@ def parse(batch: pa.RecordBatch) -> Parsed:
     """JSON lines or Parquet rows → events and dead letters, by this worker's clock."""
     parser = parse_lines if batch.schema.equals(LINES) else parse_rows
     return parser(batch, wall_clock_ms())
+
+
+def with_faulty(parsed: Parsed, faulty: pa.RecordBatch) -> Parsed:
+    """The same, and DEAD_LETTERS `[n]` of records that no line could be made of."""
+    if not faulty.num_rows:
+        return parsed
+    dead = concat([parsed.dead, faulty], DEAD_LETTERS)
+    return replace(parsed, dead=dead, read=parsed.read + faulty.num_rows)
 
 
 def newest_ms(events: pa.RecordBatch) -> int | None:

@@ -18,6 +18,7 @@ import apache_beam as beam
 import pyarrow as pa
 
 from models.config import ModelConfig
+from models.store.catalogue import read_catalogue
 from models.store.embeddings import Keep
 from models.store.lineage import Lineage, Publication, Trainer
 from models.store.manifest import Manifest
@@ -73,7 +74,7 @@ class TrainerLoader:
         return getattr(importlib.import_module(module), name)
 
     def _catalogues(self) -> tuple[pa.Table | None, pa.Table | None]:
-        return self.store.catalogue("items"), self.store.catalogue("users")
+        return read_catalogue(self.store, "items"), read_catalogue(self.store, "users")
 
 
 @dataclass

@@ -27,6 +27,7 @@ from pipelines.publish import SinkError, open_sink
 from pipelines.schema import EVENTS
 from tests.support import oracle
 from tests.support.fake_trainer import FakeTrainer
+from tests.support.stream_end import closing_events
 
 REPOSITORY = Path(__file__).parents[2]
 START_MS = 1_767_225_600_000  # 2026-01-01
@@ -86,10 +87,10 @@ def payloads(n: int, *, seed: int = 0, disorder_ms: int = 4_000) -> list[bytes]:
 
 
 def closing(messages: list[bytes], partitions: int) -> list[bytes]:
-    """One event for each partition, an hour after all others: before it, all is told."""
-    later = max(msgspec.json.decode(one)["event_time"] for one in messages) + 3_600_000
-    blank = {"user_id": "end", "item_id": "end", "event_type": "view", "event_time": later}
-    return [msgspec.json.encode({**blank, "event_id": f"end{n}"}) for n in range(partitions)]
+    """One event for each partition, an hour after all others: it has all before it told."""
+    newest = max(msgspec.json.decode(one)["event_time"] for one in messages)
+    events = closing_events(newest, partitions, 3_600_000)
+    return [msgspec.json.encode(event) for event in events]
 
 
 def topic(brokers: str, partitions: int) -> str:

@@ -104,10 +104,7 @@ def test_a_payload_that_does_not_parse_keeps_its_topic_partition_and_offset(
     valid, dead = read(f"{uri}?until=now", tmp_path)
     name = KafkaSource.parse(uri).topic
     assert sorted(valid) == ["e0", "e1"]
-    assert sorted(dead) == [
-        (f"{name}/1", 1, "bad_json", "{nonsense"),
-        (f"{name}/1", 3, "bad_json", ""),
-    ]
+    assert sorted(dead) == [(f"{name}/1", 1, "bad_json", "{nonsense")]  # a tombstone is no fault
 
 
 def test_reading_starts_where_it_was_asked_to(topic: Callable, tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_dwells_fall_into_octaves_of_seconds():
         for n, (item, s) in enumerate(seconds.items())
     ]
     batch = read_batch(rows([*script, event(9, "v", "f", 0, "like")]))
-    found = {batch.items[i]: int(s) for i, s in zip(batch.item, batch.stays, strict=True)}
+    found = {batch.items[i]: int(s) for i, s in zip(batch.item, batch.dwell_buckets, strict=True)}
     # 1 + log2(1 + s): half a second 1.58, one 2, just below seven 3.98, seven 4, a day 17.4.
     assert found == {"a": 1, "b": 2, "c": 3, "d": 4, "e": DWELL_BUCKETS - 1, "f": 0}
 

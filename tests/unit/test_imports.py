@@ -19,7 +19,9 @@ LIGHT = [
     "models.errors",
     "models.schema",
     "models.store.store",
+    "models.serve.export",
     "models.serve.recommend",
+    "models.serve.versions",
 ]
 JOB = [
     "pipelines.job",

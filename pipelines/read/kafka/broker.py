@@ -7,7 +7,7 @@ counts as idle while it cannot be asked.
 import logging
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,10 +15,13 @@ from typing import Any
 import pyarrow as pa
 import tenacity
 
+from pipelines.clock import wall_clock_ms
 from pipelines.errors import SourceError
 from pipelines.read.kafka.topic_uri import KafkaSource
+from pipelines.read.kafka.wire.decode import Decoded
 from pipelines.read.log_positions import Partition, Positions
 from pipelines.read.parse.json_lines import LINES
+from pipelines.read.parse.parsed import dead_letters
 
 __all__ = ["Reader", "Records", "ask_bounds", "open_reader", "shares"]
 
@@ -39,6 +42,8 @@ class Records:
         added: partitions that were not there before.
         full: whether more is likely to be there already.
         lost: offsets that were deleted before they were read.
+        faulty: dead letters of records that could not be decoded, for each of `batches`.
+        skipped: records that are no events, by kind (see `wire.decode.Decoded`).
     """
 
     batches: list[pa.RecordBatch]
@@ -47,6 +52,8 @@ class Records:
     added: Mapping[int, Partition]
     full: bool
     lost: int = 0
+    faulty: list[pa.RecordBatch] = field(default_factory=list)
+    skipped: Mapping[str, int] = field(default_factory=dict)
 
 
 def consumer(source: KafkaSource, heard: Callable[[Any], None] | None = None) -> Any:
@@ -80,6 +87,9 @@ def shares(source: KafkaSource) -> list[Positions]:
     Raises:
         SourceError: no broker answers, or there is no such topic.
     """
+    registry = source.decoder().registry
+    if registry is not None:
+        registry.check()
     found = ask_bounds(source, _WAIT_S)
     readers = max(1, min(source.readers, len(found)))
     return [
@@ -180,6 +190,10 @@ class Reader:
     _looked: float = 0.0
     _quiet: set[int] = field(default_factory=set)
 
+    def __post_init__(self) -> None:
+        """The decoder remembers schemas for as long as the reader lives."""
+        self._decoder = self.source.decoder()
+
     def read(self, positions: Positions) -> Records:
         """What is there from `positions` on; waits `poll_s` at most.
 
@@ -192,9 +206,19 @@ class Reader:
             taken, upto = self._sort(positions, messages)
             lost = sum(self._missed(n, positions.partitions[n].next, taken[n][0]) for n in taken)
             added = self._look_for_more(positions)
-        batches = [self._batch(number, taken[number]) for number in sorted(taken)]
         full = len(messages) >= self.source.batch
-        return Records(batches, sorted(taken), upto, added, full, lost)
+        numbers = sorted(taken)
+        decoded = [self._decoder.decode(taken[number]) for number in numbers]
+        return Records(
+            batches=[self._lines(n, one) for n, one in zip(numbers, decoded, strict=True)],
+            partitions=numbers,
+            upto=upto,
+            added=added,
+            full=full,
+            lost=lost,
+            faulty=[self._faulty(n, one) for n, one in zip(numbers, decoded, strict=True)],
+            skipped=sum((one.skipped for one in decoded), Counter()),
+        )
 
     def idle(self, positions: Positions) -> set[int]:
         """Partitions that are read to their end and silent; asks the broker once a second."""
@@ -293,11 +317,20 @@ class Reader:
         else:
             _log.warning("kafka: %s; trying on", error.str())
 
-    def _batch(self, number: int, messages: list[Any]) -> pa.RecordBatch:
-        payload = pa.array([message.value() or b"" for message in messages], pa.binary())
-        offsets = pa.array([message.offset() for message in messages], pa.int64())
+    def _lines(self, number: int, decoded: Decoded) -> pa.RecordBatch:
+        payload = pa.array(decoded.lines, pa.binary())
+        offsets = pa.array(decoded.offsets, pa.int64())
         where = LINES.with_metadata({"source": f"{self.source.topic}/{number}"})
         return pa.RecordBatch.from_arrays([payload, offsets], schema=where)
+
+    def _faulty(self, number: int, decoded: Decoded) -> pa.RecordBatch:
+        return dead_letters(
+            [payload for payload, _, _ in decoded.faulty],
+            [fault for _, fault, _ in decoded.faulty],
+            [offset for _, _, offset in decoded.faulty],
+            source=f"{self.source.topic}/{number}",
+            now_ms=wall_clock_ms(),
+        )
 
     def _at_end(self, number: int, offset: int) -> bool:
         """Whether the broker answers and has nothing new."""

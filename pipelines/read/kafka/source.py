@@ -19,7 +19,7 @@ from apache_beam.transforms.core import RestrictionProvider
 from apache_beam.utils.timestamp import Duration, Timestamp
 
 from pipelines.clock import wall_clock_ms
-from pipelines.metrics import count
+from pipelines.metrics import count, count_all
 from pipelines.read.kafka.broker import Reader, Records, open_reader, shares
 from pipelines.read.kafka.topic_uri import KafkaSource
 from pipelines.read.log_positions import Positions, PositionsCoder, PositionsTracker, watermark_ms
@@ -32,6 +32,7 @@ from pipelines.read.parse_at_source import (
     newest_ms,
     outputs,
     parse,
+    with_faulty,
 )
 
 __all__ = ["ReadKafka"]
@@ -78,10 +79,14 @@ class _ReadDoFn(beam.DoFn, RestrictionProvider):
         deadline = time.monotonic() + self.source.stay_s
         while not positions.done:
             records = reader.read(positions)
-            parsed = [parse(batch) for batch in records.batches]
+            parsed = [
+                with_faulty(parse(batch), faulty)
+                for batch, faulty in zip(records.batches, records.faulty, strict=True)
+            ]
             positions = _after(positions, records, [newest_ms(part.valid) for part in parsed])
             if not tracker.try_claim(positions):
                 return
+            count_all(records.skipped)
             if records.lost:
                 count("lost", records.lost)
             behind = estimator.current_watermark() or Timestamp(0)

@@ -9,11 +9,14 @@ from typing import Any
 from pipelines.config import parse_duration
 from pipelines.errors import SourceError
 from pipelines.kafka_address import Topic
+from pipelines.read.kafka.wire.decode import ENVELOPES, Decoder, Envelope
+from pipelines.read.kafka.wire.registry import SchemaRegistry
 from pipelines.read.log_positions import Partition
 from pipelines.read.parse.event_rules import parse_time
 
 __all__ = ["KafkaSource"]
 
+_REGISTRY_USER = "schema.registry.basic.auth.user.info"
 _OFFSETS = re.compile(r"\d+:\d+(,\d+:\d+)*")
 
 _DEFAULTS: dict[str, Any] = {
@@ -42,7 +45,9 @@ class KafkaSource:
         defer_s: pause between two reads.
         batch: records in one Arrow batch at most.
         discover_s: seconds between two looks for new partitions.
-        settings: librdkafka's own, such as `security.protocol`.
+        envelope: what is around each record: none, connect, debezium or cloudevents.
+        registry: address of the schema registry whose schemas values are framed with.
+        settings: librdkafka's own, such as `security.protocol`; `schema.registry.…` is ours.
     """
 
     brokers: str
@@ -57,6 +62,8 @@ class KafkaSource:
     defer_s: float = 0.01
     batch: int = 20_000
     discover_s: float = 30.0
+    envelope: Envelope = "none"
+    registry: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -85,12 +92,24 @@ class KafkaSource:
         """Whether it was said where to begin."""
         return bool(self.start)
 
+    def decoder(self) -> Decoder:
+        """What takes records out of what they are wrapped in.
+
+        Raises:
+            SourceError: the registry's address is none.
+        """
+        if not self.registry:
+            return Decoder(self.envelope)
+        user, _, password = self.settings.get(_REGISTRY_USER, "").partition(":")
+        return Decoder(self.envelope, SchemaRegistry(self.registry, user, password))
+
     def consumer_settings(self) -> dict[str, Any]:
         """What librdkafka is told."""
+        ours = {name for name in self.settings if name.startswith("schema.registry.")}
         return {
             **_DEFAULTS,
             "group.id": "rillet",  # asked for, and used for nothing
-            **self.settings,
+            **{name: value for name, value in self.settings.items() if name not in ours},
             "bootstrap.servers": self.brokers,
             "enable.auto.commit": False,
             "enable.partition.eof": True,
@@ -146,7 +165,7 @@ def _option(name: str, value: str) -> dict[str, Any]:
     durations = {"disorder": "disorder_ms", "idle": "idle_ms"}
     seconds = {"poll": "poll_s", "stay": "stay_s", "defer": "defer_s", "discover": "discover_s"}
     counts = {"readers", "batch"}
-    known = ["start", "until", "config", *durations, *seconds, *counts]
+    known = ["start", "until", "config", "envelope", "registry", *durations, *seconds, *counts]
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         cure = f"did you mean {near[0]}?" if near else f"choose from {', '.join(known)}"
@@ -160,6 +179,8 @@ def _option(name: str, value: str) -> dict[str, Any]:
             return {name: _positive(value)}
     except ValueError as error:
         raise SourceError(f"{name}={value}: {error}") from None
+    if name == "envelope" and value not in ENVELOPES:
+        raise SourceError(f"envelope={value} is not known: choose from {', '.join(ENVELOPES)}")
     if name == "until" and value != "now":
         raise SourceError(f"until={value}: only until=now is known; leave it out to read for ever")
     if name == "start" and value not in {"earliest", "latest"} and not _OFFSETS.fullmatch(value):

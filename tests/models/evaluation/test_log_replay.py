@@ -13,11 +13,14 @@ from manifests import manifest
 from scripted_log import SMALL, items, script
 
 from models.errors import RequestError, StoreError
-from models.evaluation.from_manifests import recorded
+from models.evaluation.from_manifests import recorded_metrics
 from models.evaluation.log_replay import ARMS, Request, replay
-from models.evaluation.report import report
+from models.evaluation.report import evaluation_report
+from models.network.weights import weights_by_name
 from models.rows import read_batch
+from models.store.manifest import Verdict
 from models.store.store import Store
+from models.store.training_log import TrainingLog
 from models.training.trainer import Trainer
 from pipelines.cli import cli
 from pipelines.cli.evaluation_tables import show_evaluation
@@ -42,7 +45,7 @@ def run(store):
 
 @pytest.fixture(scope="module")
 def told(run):
-    return report(run)
+    return evaluation_report(run)
 
 
 @pytest.fixture(scope="module")
@@ -95,10 +98,10 @@ def test_coverage_is_of_what_was_listed(told, predicted):
 def test_coverage_is_of_ids_where_rows_are_recycled(tmp_path, cut):
     tight = SMALL.model_copy(update={"item_limit": 20})
     store = logged(tmp_path, cut, tight)
-    told = report(replay(Request(store=store, config=tight, k=K, arms=(), epochs=1)))
+    told = evaluation_report(replay(Request(store=store, config=tight, k=K, arms=(), epochs=1)))
     trainer, listed, offered = Trainer(tight, None, None), set(), set()
     for number, part in enumerate(cut, 1):
-        names, known = trainer.state.item_ids.names, np.flatnonzero(trainer.state.known)
+        names, known = trainer.state.item_ids.names, np.flatnonzero(trainer.state.items.known)
         before = {names[row] for row in known.tolist()}
         rows = trainer.step(number, part, predictions=True).predictions.to_pylist()
         if number > round(0.5 * len(cut)):
@@ -136,7 +139,7 @@ def test_quick_speaks_of_the_same_part_and_the_same_blocks(told, run, store, tmp
     ran = Store(tmp_path / "store")
     figures = [{"evaluated": n, "recall@20": 0.5} if n else {"evaluated": 0} for n in rows]
     ran.put_manifests([manifest(n, metrics=one) for n, one in enumerate(figures, 1)])
-    quick = recorded(ran, run.request.last, run.request.blocks)
+    quick = recorded_metrics(ran, run.request.last, run.request.blocks)
     for name in ("first_judged", "last_judged", "questions"):
         assert quick["what"][name] == told["what"][name]
     assert [b["questions"] for b in quick["blocks"]] == [b["questions"] for b in told["blocks"]]
@@ -145,7 +148,7 @@ def test_quick_speaks_of_the_same_part_and_the_same_blocks(told, run, store, tmp
 def test_a_log_of_impressions_has_tables_without_figures(tmp_path):
     shown = [event(i, f"u{i % 3}", f"i{i % 7}", 40.0 * i, "impression") for i in range(60)]
     store = logged(tmp_path, batches(shown), SMALL)
-    found = report(replay(Request(store=store, config=SMALL, k=K, arms=())))
+    found = evaluation_report(replay(Request(store=store, config=SMALL, k=K, arms=())))
     assert found["blocks"] == []
     assert "half_life_h" not in found["baselines"]["transitions"][f"recall@{K}"]
     text = show_evaluation(found)
@@ -180,7 +183,7 @@ def test_a_figure_against_itself_in_other_words(told):
 def test_the_stale_one_learns_nothing_and_counts(run):
     state = {name: one.trainer for name, one in run.contestants.items()}
     weights = {
-        name: {n: v.numpy() for n, v in trainer.model.state().items() if "user" not in n}
+        name: {n: v for n, v in weights_by_name(trainer.model).items() if "user" not in n}
         for name, trainer in state.items()
     }
     tables = ("item/rows", "word/rows", "dense/0")
@@ -191,7 +194,7 @@ def test_the_stale_one_learns_nothing_and_counts(run):
     live, stale, frozen = (state[n].state for n in ("live", "stale", "frozen"))
     assert np.array_equal(live.stream.counts.sums, stale.stream.counts.sums)
     assert not np.array_equal(live.stream.counts.sums, frozen.stream.counts.sums)
-    assert stale.known.sum() == live.known.sum() > frozen.known.sum()
+    assert stale.items.known.sum() == live.items.known.sum() > frozen.items.known.sum()
 
 
 def test_retrained_once_is_the_live_model(told):
@@ -200,9 +203,11 @@ def test_retrained_once_is_the_live_model(told):
     assert told["against"]["retrained"][f"recall@{K}"]["difference"]["value"] == 0
 
 
-def test_refused_batches_are_left_out(store, monkeypatch):
-    monkeypatch.setattr(type(store), "refused_batches", lambda self: {2})
-    numbers, left_out = Request(store=store, config=SMALL, batches=4).numbers()
+def test_refused_batches_are_left_out(store):
+    made = {n: manifest(n, gate=Verdict(served=n != 2)) for n in range(1, 4)}
+    numbers, left_out = Request(store=store, config=SMALL, batches=4).numbers(
+        TrainingLog(store, made)
+    )
     assert (numbers, left_out) == ([1, 3, 4, 5], 1)
 
 

@@ -32,20 +32,27 @@ def test_tables_double_up_to_the_limit():
     assert ids.lookup(["id10", "id11"]).tolist() == [0, 0]
 
 
-def test_an_id_waits_for_its_third_sighting():
-    ids = IdMap(limit=10, sightings=3)
-    assert admit(ids, "a") == [0]
-    assert admit(ids, "a", "b", count=1) == [0, 0]
+def test_an_id_that_found_no_room_was_seen_once_before():
+    ids = IdMap(limit=1)
     assert admit(ids, "a") == [1]
-    assert ids.count[1] == 3
-    assert admit(ids, "c", count=3) == [2]
+    assert admit(ids, "b", count=3) == [0]
+    assert admit(ids, "b") == [0]
+    assert ids.forget("a") == 1
+    assert admit(ids, "b", count=2) == [1]
+    assert ids.count[1] == 1 + 2
+    assert ids.forget("b") == 1
+    assert admit(ids, "c", count=2) == [1]
+    assert ids.count[1] == 2
 
 
 def test_those_that_wait_are_bounded():
-    ids = IdMap(limit=3, sightings=2)
+    ids = IdMap(limit=3)
+    admit(ids, "x", "y", "z")
     admit(ids, "a", "b", "c", "d")  # a has waited longest and loses its place
-    assert admit(ids, "a") == [0]
-    assert admit(ids, "d") == [1]
+    assert ids.to_table()["id"].to_pylist() == ["x", "y", "z", "b", "c", "d"]
+    assert [ids.forget(name) for name in "xy"] == [1, 2]
+    assert admit(ids, "a", "d") == [1, 2]
+    assert ids.count[[1, 2]].tolist() == [1, 1 + 1]
 
 
 def test_silent_ids_expire_and_the_lowest_row_is_used_first():
@@ -75,7 +82,7 @@ def test_forgotten_on_request():
     assert admit(ids, "c") == [1]
 
 
-@pytest.mark.parametrize("wrong", [{"limit": 0}, {"limit": 1, "sightings": 0}])
+@pytest.mark.parametrize("wrong", [{"limit": 0}, {"limit": 1, "start": 1}])
 def test_impossible_limits_are_refused(wrong):
     with pytest.raises(ValueError, match="must be at least 1"):
         IdMap(**wrong)
@@ -94,9 +101,9 @@ calls = st.lists(
 )
 
 
-@given(calls, st.integers(1, 6), st.integers(1, 3))
-def test_no_two_ids_ever_share_a_row(script, limit, sightings):
-    ids = IdMap(limit=limit, sightings=sightings, start=2)
+@given(calls, st.integers(1, 6))
+def test_no_two_ids_ever_share_a_row(script, limit):
+    ids = IdMap(limit=limit, start=2)
     held: dict[str, int] = {}
     for call, *args in script:
         if call == "admit":
@@ -107,7 +114,7 @@ def test_no_two_ids_ever_share_a_row(script, limit, sightings):
                 if row:
                     held[name] = row
         elif call == "save":
-            ids = IdMap.from_table(ids.to_table(), limit=limit, sightings=sightings)
+            ids = IdMap.from_table(ids.to_table(), limit=limit)
         else:
             gone = ids.expire(args[0]) if call == "expire" else ids.make_room()
             for name, row in gone:
@@ -121,10 +128,10 @@ def test_no_two_ids_ever_share_a_row(script, limit, sightings):
 
 @given(calls)
 def test_a_saved_map_goes_on_alike(script):
-    one = IdMap(limit=4, sightings=2, start=2)
-    two = IdMap(limit=4, sightings=2, start=2)
+    one = IdMap(limit=4, start=2)
+    two = IdMap(limit=4, start=2)
     for call, *args in script:
-        two = IdMap.from_table(two.to_table(), limit=4, sightings=2)
+        two = IdMap.from_table(two.to_table(), limit=4)
         for ids in (one, two):
             if call == "admit":
                 admit(ids, *args[0], time=args[1])

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.memory.pair_counts import PairCounts
-from models.memory.seen_items import SeenSets
+from models.memory.seen_items import SeenItems
 
 HOUR = 3_600_000
 
@@ -20,7 +20,7 @@ triples = st.lists(
 
 @given(triples, st.lists(st.integers(0, 5), max_size=4), st.booleans())
 def test_seen_sets_hold_the_first_time_of_each_pair(batches, users, merge):
-    seen, oracle = SeenSets(per_user=100), {}
+    seen, oracle = SeenItems(per_user=100), {}
     for batch in batches:
         user, item, time = (np.array(column) for column in zip(*batch, strict=True))
         seen.add(user, item, time)
@@ -37,7 +37,7 @@ def test_seen_sets_hold_the_first_time_of_each_pair(batches, users, merge):
 
 
 def test_the_newest_pairs_of_a_user_stay():
-    seen = SeenSets(per_user=2)
+    seen = SeenItems(per_user=2)
     seen.add(np.array([1, 1, 1, 2]), np.array([1, 2, 3, 4]), np.array([30, 10, 20, 5]))
     seen._merge()
     owner, item, _ = seen.of(np.array([1, 2]))
@@ -45,7 +45,7 @@ def test_the_newest_pairs_of_a_user_stay():
 
 
 def test_recycled_rows_are_forgotten():
-    seen = SeenSets(per_user=10)
+    seen = SeenItems(per_user=10)
     seen.add(np.array([1, 1, 2, 3]), np.array([7, 8, 7, 9]), np.zeros(4, np.int64))
     seen.drop(users=np.array([3]), items=np.array([7]))
     assert len(seen) == 1
@@ -61,7 +61,7 @@ stayed = st.lists(
 
 @given(stayed, st.lists(st.booleans(), min_size=6, max_size=6))
 def test_the_last_known_dwell_of_a_pair_stays(batches, merges):
-    seen, oracle = SeenSets(per_user=100), {}
+    seen, oracle = SeenItems(per_user=100), {}
     for batch, merge in zip(batches, merges, strict=False):
         user, item, stay = np.array(batch, np.int64).reshape(-1, 3).T
         half = len(batch) // 2  # of the others no interaction is known yet
@@ -71,19 +71,22 @@ def test_the_last_known_dwell_of_a_pair_stays(batches, merges):
         for u, i, _ in batch[:half]:
             if u and i:
                 oracle.setdefault((u, i), 0)
-        seen.stay(user, item, stay)
+        seen.add_dwells(user, item, stay)
         for u, i, s in batch:
             if (u, i) in oracle:
                 oracle[u, i] = s
     every = np.array([(u, i) for u in range(5) for i in range(7)])
-    found = SeenSets.from_arrays(seen.arrays(), 100).stays(every[:, 0], every[:, 1])
+    copy = SeenItems(per_user=100)
+    copy.load(seen.arrays())
+    found = copy.dwells(every[:, 0], every[:, 1])
     assert found.tolist() == [oracle.get(pair, 0) for pair in map(tuple, every.tolist())]
 
 
 def test_seen_sets_survive_a_checkpoint():
-    seen = SeenSets(per_user=10)
+    seen = SeenItems(per_user=10)
     seen.add(np.array([1, 2]), np.array([3, 4]), np.array([5, 6]))
-    again = SeenSets.from_arrays(seen.arrays(), 10)
+    again = SeenItems(per_user=10)
+    again.load(seen.arrays())
     again.add(np.array([1]), np.array([3]), np.array([1]))
     assert again.of(np.array([1, 2]))[2].tolist() == [1, 6]
     assert seen.of(np.array([1]))[2].tolist() == [5]

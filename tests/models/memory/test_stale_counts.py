@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from models.memory.stale_counts import Fading
+from models.memory.stale_counts import StaleCounts
 
 HOUR = 3_600_000
 NEVER = np.iinfo(np.int64).min
@@ -18,7 +18,7 @@ def by_looking_at_all(now: int, last: np.ndarray, published: np.ndarray) -> np.n
 
 def test_what_is_due_is_what_a_look_at_all_finds():
     rng = np.random.default_rng(0)
-    calendar, n = Fading(HALF_LIVES), 300
+    calendar, n = StaleCounts(HALF_LIVES), 300
     last, published = np.full(n, NEVER), np.full(n, NEVER)
     now, some = 1_700_000_000_000, 0
     for turn in range(400):
@@ -36,7 +36,7 @@ def test_what_is_due_is_what_a_look_at_all_finds():
 
 
 def test_beyond_the_limit_they_stay_due_the_longest_waiting_first():
-    calendar = Fading(HALF_LIVES)
+    calendar = StaleCounts(HALF_LIVES)
     last = np.array([0, 0, 0, 0])
     published = np.array([3, 1, 2, 0]) * 1_000
     calendar.note(np.arange(4), last, published)
@@ -47,7 +47,7 @@ def test_beyond_the_limit_they_stay_due_the_longest_waiting_first():
 
 
 def test_what_was_recycled_is_forgotten():
-    calendar = Fading(HALF_LIVES)
+    calendar = StaleCounts(HALF_LIVES)
     last, published = np.zeros(2, np.int64), np.zeros(2, np.int64)
     calendar.note(np.arange(2), last, published)
     last[0] = NEVER

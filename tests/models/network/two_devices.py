@@ -19,8 +19,9 @@ from test_devices import SMALL, script  # noqa: E402
 
 from models.config import ModelConfig  # noqa: E402
 from models.network.packed_inputs import pack_step  # noqa: E402
+from models.network.weights import load_variables, weights_by_name  # noqa: E402
 from models.training.negative_sampling import draw  # noqa: E402
-from models.training.train_step import _hot, _inputs, _weights  # noqa: E402
+from models.training.train_step import _inputs, _popular_rows, _weights  # noqa: E402
 from models.training.trainer import Trainer  # noqa: E402
 
 
@@ -43,12 +44,12 @@ def main() -> None:
         one.step(number, rows)
         result = two.step(number, rows)  # the whole train step, traced over both devices
         assert result.metrics["skipped_steps"] == 0
-    two.model.load({name: v.numpy() for name, v in one.model.state().items()})
+    load_variables(two.model, weights_by_name(one.model))
     prepared = one._preparer.prepare(one.state, len(cut), cut[-2])
     one._grow()
     two.model.tables["item"].grow(one.state.item_ids.capacity)
     rng = np.random.default_rng(0)
-    hot, known = _hot(one.config, one.state, prepared), one.state.known_rows()
+    hot, known = _popular_rows(one.config, one.state, prepared), one.state.items.known_rows()
     negatives = draw(hot, known, one.config.negatives, rng)
     # 7 rows of 8: the second device also has padding, and other weights than the first.
     weights = _weights(one.config, prepared.batch)

@@ -119,7 +119,10 @@ def test_a_past_item_is_read_by_its_words_and_not_by_its_duration():
     state = trainer.state
     both = state.item_ids.lookup(["a", "b"])
     word, duration = (hash_token(name, 256) for name in ("word:tea", "duration:16"))
-    assert [row[row > 0].tolist() for row in state.words[both]] == [[duration, word], [duration]]
+    assert [row[row > 0].tolist() for row in state.items.words[both]] == [
+        [duration, word],
+        [duration],
+    ]
     assert state.contents().of(both)["words"].tolist() == [[word], [0]]  # (row, owner)
 
 
@@ -174,7 +177,7 @@ def test_a_late_row_tells_a_dwell_that_is_not_known_and_leaves_a_newer_one():
     items = trainer.state.item_ids.lookup(["a", "b"])
     user = np.repeat(trainer.state.user_ids.lookup(["u"]), 2)
     # 1 + log2(1 + 255) = 9; the late second, 1 + log2(1 + 1) = 2, of the other alone.
-    assert trainer.state.seen.stays(user, items).tolist() == [9, 2]
+    assert trainer.state.seen.dwells(user, items).tolist() == [9, 2]
 
 
 @pytest.mark.parametrize(("sightings", "moved"), [(1, True), (100, False)])

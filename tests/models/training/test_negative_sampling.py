@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from models.memory.decayed_counts import DecayedCounts
-from models.memory.top_counts import HotRows
+from models.memory.top_counts import TopCounts
 from models.training.negative_sampling import draw, hottest, mask
 
 
@@ -55,7 +55,7 @@ def test_the_pool_holds_the_largest_sums_whatever_happened():
     """Against a look at all rows, through growth, ties, recycling and a moved landmark."""
     random, k, rows = rng(7), 5, 400
     counts = DecayedCounts((1.0, 12.0), rows)
-    pool = HotRows(counts, 1, k)
+    pool = TopCounts(counts, 1, k)
     looked = []
     scan, keep = counts.sums, pool._keep
     pool._keep = lambda found: (looked.append(len(found)), keep(found))[1]

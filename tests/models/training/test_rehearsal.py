@@ -65,18 +65,18 @@ def test_replayed_rows_are_learned_from(run, cut):
     mine, theirs = (t.model.tables["item"].weights.numpy() for t in (run[0], without))
     assert not np.array_equal(mine, theirs)
     # What is remembered is of every micro-batch once.
-    for name, value in run[0].state._arrays().items():
+    for name, value in run[0].state.arrays().items():
         if not name.startswith(("vectors", "baselines/totals")):
-            assert np.array_equal(value, without.state._arrays()[name]), name
+            assert np.array_equal(value, without.state.arrays()[name]), name
     assert "replayed" not in without.step(len(cut) + 1, cut[0]).metrics
 
 
 def test_looking_rows_up_again_leaves_no_trace(run, cut):
     trainer, _ = run
-    before = {name: value.copy() for name, value in trainer.state._arrays().items()}
+    before = {name: value.copy() for name, value in trainer.state.arrays().items()}
     ids = trainer.state.item_ids.to_table(), trainer.state.user_ids.to_table()
-    step = trainer._preparer.again(trainer.state, 7, cut[1])
-    for name, value in trainer.state._arrays().items():
+    step = trainer._preparer.prepare_again(trainer.state, 7, cut[1])
+    for name, value in trainer.state.arrays().items():
         assert np.array_equal(value, before[name]), name
     assert ids == (trainer.state.item_ids.to_table(), trainer.state.user_ids.to_table())
     assert (step.items > 0).all()

@@ -1,6 +1,5 @@
 """The trainer as the job uses it: exclusion and ranks by brute force, bytes, memory, learning."""
 
-import datetime
 import math
 import re
 
@@ -8,56 +7,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from feedback import START, batches, event, rows
+from small_trainer import SMALL, ids, items_table, script, users_table
 
-from models.config import ModelConfig
 from models.errors import StoreError
 from models.network.head_scores import load_heads, score_heads
+from models.network.weights import weights_by_name
 from models.rows import read_batch
-from models.schema import EMBEDDINGS, EVENT_TYPES, ITEMS, PREDICTIONS, USERS
+from models.schema import EMBEDDINGS, EVENT_TYPES, PREDICTIONS
 from models.training.trainer import Trainer
-
-SMALL = ModelConfig(
-    dim=8,
-    history=4,
-    step_rows=8,
-    negatives=32,
-    attributes=4,
-    contexts=2,
-    text_buckets=64,
-    attribute_buckets=64,
-    text_tokens=4,
-)
-
-
-def script(n: int = 240, users: int = 9, items: int = 14, seed: int = 0) -> list[dict]:
-    rng = np.random.default_rng(seed)
-    kinds = ["like", "view", "impression", "dislike", "purchase", "rating", "click"]
-    return [
-        event(
-            i,
-            f"u{rng.integers(users)}",
-            f"i{rng.integers(items)}",
-            20.0 * i + float(rng.integers(0, 15)),
-            str(rng.choice(kinds)),
-            value=float(rng.integers(1, 6)),
-            platform="web" if i % 3 else None,
-            context=[("hour", str(i % 5))] if i % 2 else None,
-        )
-        for i in range(n)
-    ]
-
-
-def items_table() -> pa.Table:
-    listed = [
-        {"item_id": f"i{k}", "title": f"The title {k}", "categories": ["a" if k % 2 else "b"]}
-        for k in range(20)
-    ]
-    return pa.Table.from_pylist(listed, ITEMS)
-
-
-def users_table() -> pa.Table:
-    listed = [{"user_id": f"u{k}", "attributes": [("country", "de")]} for k in range(5)]
-    return pa.Table.from_pylist(listed, USERS)
 
 
 @pytest.fixture(scope="module")
@@ -67,10 +24,6 @@ def run():
     cut = batches(script())
     results = [trainer.step(k, part, predictions=True) for k, part in enumerate(cut, 1)]
     return trainer, cut, results
-
-
-def ids(delta, entity: str) -> list[str]:
-    return [row["id"] for row in delta.to_pylist() if row["entity"] == entity]
 
 
 def test_every_wanted_row_is_predicted_once(run):
@@ -234,111 +187,16 @@ def test_a_poisoned_batch_is_skipped_and_counted():
     cut = batches(script(120))
     for number, part in enumerate(cut[:2], 1):
         trainer.step(number, part)
-    before = {name: value.numpy().tobytes() for name, value in trainer.model.state().items()}
+    before = {name: value.tobytes() for name, value in weights_by_name(trainer.model).items()}
     column = cut[2].schema.get_field_index("confidence")
     poison = pa.array(np.full(cut[2].num_rows, np.nan))
     result = trainer.step(3, cut[2].set_column(column, cut[2].schema.field(column), poison))
     assert result.metrics["skipped_steps"] == result.metrics["steps"] > 0
     assert result.metrics["loss"] is None
-    tables = {name: value.numpy().tobytes() for name, value in trainer.model.state().items()}
+    tables = {name: value.tobytes() for name, value in weights_by_name(trainer.model).items()}
     assert tables == before
     assert np.isfinite(result.delta["embedding"].flatten().to_numpy()).all()
     assert trainer.step(4, cut[3]).metrics["skipped_steps"] == 0
-
-
-def test_ids_expire_leave_tombstones_and_their_rows_are_clean():
-    trainer = Trainer(SMALL.model_copy(update={"expiry_days": 1}), None, None)
-    day = 86_400.0
-    for number, part in enumerate(batches(script(40)), 1):
-        trainer.step(number, part)
-    last = trainer.step(90, rows([event(0, "z", "new", 3 * day)]))
-    gone = [r for r in last.delta.to_pylist() if r["deleted"]]
-    assert {r["id"] for r in gone if r["entity"] == "user"} >= {"u1", "u2"}
-    assert set(ids(trainer.snapshot(1), "item")) == {"new"}
-    row = trainer.state.item_ids.lookup(["new"])[0]
-    others = np.setdiff1d(np.arange(trainer.state.item_ids.capacity), [row])
-    assert not trainer.model.tables["item"].weights.numpy()[others].any()
-    assert len(trainer.state.seen) == 1
-    assert not trainer.state.known[others].any()
-    again = trainer.step(91, rows([event(1, "u1", "i1", 3 * day + 700)]), predictions=True)
-    assert again.predictions["rank"].to_pylist() == [None]
-
-
-def test_memory_is_bounded_on_a_stream_of_new_ids():
-    config = SMALL.model_copy(update={"user_limit": 32, "item_limit": 32, "seen_per_user": 8})
-    trainer = Trainer(config, None, None)
-    events = [event(i, f"u{i}", f"i{i}", 20.0 * i) for i in range(300)]
-    for number, part in enumerate(batches(events), 1):
-        result = trainer.step(number, part)
-        assert len(trainer.state.item_ids) <= 32
-        assert trainer.state.item_ids.capacity <= 33
-        assert np.isfinite(result.delta["embedding"].flatten().to_numpy()).all()
-    assert trainer.model.tables["user"].weights.numpy().shape == (33, 8)
-    assert len(trainer.state.seen) <= 32
-    # Row 0, where the others went, is what a stranger is taken for: nobody in particular.
-    assert not trainer.state.user_stats.n[0].any()
-    assert trainer.state.user_stats.total[0].sum() > 32
-
-
-def test_new_values_of_the_context_are_counted_when_there_is_no_room():
-    trainer = Trainer(SMALL.model_copy(update={"key_limit": 16}), None, None)
-    events = [
-        event(i, f"u{i % 5}", f"i{i % 7}", 20.0 * i, context=[("city", f"c{i // 3}")])
-        for i in range(120)
-    ]
-    for number, part in enumerate(batches(events), 1):
-        trainer.step(number, part)
-    held, counts = trainer.state.key_ids, trainer.state.key_counts
-    assert len(held) <= 16
-    newest = int(held.lookup(["context:city=c39"])[0])
-    assert newest > 0
-    assert len(counts.of(newest)[0]) > 0
-
-
-def test_items_appear_when_they_are_published():
-    import datetime
-
-    late = datetime.datetime.fromtimestamp((START + 3_600_000) / 1_000, datetime.UTC)
-    listed = [{"item_id": "old"}, {"item_id": "late", "published_at": late}]
-    trainer = Trainer(SMALL, pa.Table.from_pylist(listed, ITEMS), None)
-    first = trainer.step(
-        1, rows([event(0, "u", "x", 0), event(1, "w", "late", 1)]), predictions=True
-    )
-    assert first.predictions["rank"].to_pylist() == [None, None]
-    assert set(first.predictions["top20"][0].as_py()) == {"old"}
-    second = trainer.step(2, rows([event(2, "v", "x", 7_200)]), predictions=True)
-    assert set(second.predictions["top20"][0].as_py()) == {"old", "late", "x"}
-    # Nobody has touched it, but it can be recommended: sinks have to have it.
-    assert {"late", "x"} <= set(second.delta["id"].to_pylist())
-
-
-def test_silent_items_of_a_catalogue_expire_as_long_after_they_appeared():
-    day = 86_400
-    old = datetime.datetime.fromtimestamp(START / 1_000 - 400 * day, datetime.UTC)
-    listed = [{"item_id": "old", "published_at": old}, {"item_id": "undated"}]
-    config = SMALL.model_copy(update={"expiry_days": 30})
-    trainer = Trainer(config, pa.Table.from_pylist(listed, ITEMS), None)
-    first = trainer.step(1, rows([event(0, "u", "x", 0)]))
-    assert not any(first.delta["deleted"].to_pylist())
-    trainer.step(2, rows([event(1, "u", "x", 29 * day)]))
-    assert {"old", "undated"} <= set(trainer.state.item_ids.names)
-    third = trainer.step(3, rows([event(2, "u", "x", 32 * day)])).delta.to_pylist()
-    assert {row["id"] for row in third if row["deleted"]} == {"old", "undated"}
-
-
-def test_another_catalogue_is_read_anew(tmp_path):
-    trainer = Trainer(SMALL, pa.Table.from_pylist([{"item_id": "a"}], ITEMS), None)
-    trainer.step(1, rows([event(0, "u", "x", 0)]))
-    trainer.save(tmp_path)
-    listed = [{"item_id": "a", "title": "A title"}, {"item_id": "b"}]
-    moved = Trainer.restore(tmp_path, SMALL, pa.Table.from_pylist(listed, ITEMS), None)
-    second = moved.step(2, rows([event(1, "v", "x", 700)]), predictions=True)
-    assert set(second.predictions["top20"][0].as_py()) == {"a", "b", "x"}
-    # What they are like is told along other directions now: none keeps a vector of before.
-    assert set(second.delta["id"].to_pylist()) == {"a", "b", "x", "u", "v"}
-    third = moved.step(3, rows([event(2, "v", "x", 1_400)]))
-    assert set(third.delta["id"].to_pylist()) == {"x", "v"}
-    assert moved.state.words[moved.state.item_ids.lookup(["a"])[0]].any()
 
 
 def test_the_serving_folder_scores_as_the_model_does(run, tmp_path):

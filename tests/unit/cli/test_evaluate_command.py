@@ -7,7 +7,7 @@ from click.testing import CliRunner
 from manifests import manifest
 
 from models.errors import RequestError
-from models.evaluation.from_manifests import recorded
+from models.evaluation.from_manifests import recorded_metrics
 from models.store.manifest import Verdict
 from models.store.store import Store
 from pipelines.cli import cli
@@ -39,7 +39,7 @@ def store(tmp_path):
 
 
 def test_means_are_weighted_by_rows(store):
-    told = recorded(store, last=0.5)
+    told = recorded_metrics(store, last=0.5)
     rows = {n: 10 * n for n in range(12, 21)}  # of the 20 that were not refused the last ten
     recall = sum(r * (0.5 if n % 2 else 0.1) for n, r in rows.items()) / sum(rows.values())
     assert told["what"]["questions"] == sum(rows.values())
@@ -62,17 +62,17 @@ def test_the_last_part_is_of_all_micro_batches_with_or_without_questions(tmp_pat
             for n in range(1, 11)
         ]
     )
-    told = recorded(made, last=0.5)
+    told = recorded_metrics(made, last=0.5)
     assert (told["what"]["first_judged"], told["what"]["last_judged"]) == (6, 10)
     assert told["what"]["questions"] == 10
-    nothing = recorded(made, last=0.2)
+    nothing = recorded_metrics(made, last=0.2)
     assert nothing["what"]["questions"] == 0
     assert nothing["ranking"]["live"]["recall@20"]["value"] is None
     assert "micro-batches 9 to 10, 0 predicted rows" in " ".join(show_evaluation(nothing).split())
 
 
 def test_blocks_have_equal_numbers_of_questions(store):
-    rows = [block["questions"] for block in recorded(store, blocks=5)["blocks"]]
+    rows = [block["questions"] for block in recorded_metrics(store, blocks=5)["blocks"]]
     assert len(rows) == 5
     fair, largest = sum(10 * n for n in range(1, 21)) / 5, 200
     assert all(abs(n - fair) <= largest for n in rows)
@@ -105,7 +105,7 @@ def test_no_version_no_figures(tmp_path):
     empty = Store(tmp_path / "empty")
     empty.create({})
     with pytest.raises(RequestError, match="no version with predictions to evaluate"):
-        recorded(empty)
+        recorded_metrics(empty)
 
 
 def test_versions_without_a_question_are_said_to_have_none(tmp_path):
@@ -113,7 +113,7 @@ def test_versions_without_a_question_are_said_to_have_none(tmp_path):
     made.create({})
     made.put_manifests([manifest(n, metrics={"evaluated": 0}) for n in (1, 2)])
     with pytest.raises(RequestError, match=r"its 2 are of impressions and dislikes alone"):
-        recorded(made)
+        recorded_metrics(made)
 
 
 @pytest.mark.parametrize(

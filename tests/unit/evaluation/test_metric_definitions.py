@@ -7,9 +7,8 @@ import pyarrow as pa
 import pytest
 from feedback_rows import plain_batch
 
-from models.bootstrap import block_starts, interval, weighted_interval
-from models.evaluation.head_metrics import HeadTally
-from models.evaluation.list_metrics import Categories, ListTally, Shown
+from models.evaluation.head_metrics import HeadMetrics
+from models.evaluation.list_metrics import Categories, ListMetrics, RecommendedLists
 from models.evaluation.metric_definitions import (
     calibration_bins,
     calibration_error,
@@ -23,9 +22,10 @@ from models.evaluation.metric_definitions import (
     weighted_calibration,
     weighted_spearman,
 )
-from models.evaluation.metric_sums import CELLS, Cells, Tally, against
-from models.evaluation.running_means import PRIOR, RunningMeans
+from models.evaluation.metric_sums import CELLS, Cells, MetricSums, compare_with_arm
+from models.evaluation.running_means import RunningMeans
 from models.evaluation.slices import NEW, SLICES, Activity
+from models.memory.running_stats import PRIOR
 from models.rows import head_targets
 
 
@@ -151,75 +151,6 @@ def test_logloss_of_certainty_is_finite():
     assert logloss([1, 0], [1.0, 1.0]) == pytest.approx([0, -math.log(1e-7)], abs=1e-6)
 
 
-def test_an_interval_holds_the_truth_about_as_often_as_it_says():
-    rng, held = draw(7), 0
-    for _ in range(100):
-        values = rng.normal(1.0, 1.0, 400)
-        found = interval(values, np.ones(400), block=5)
-        held += found.low <= 1.0 <= found.high
-        assert found.value == pytest.approx(values.mean())
-        assert found.se == pytest.approx(1 / math.sqrt(400), rel=0.35)
-    assert 85 <= held <= 100
-
-
-def test_neighbours_that_resemble_each_other_widen_the_interval():
-    steps = np.repeat(draw(8).normal(size=40), 25)  # whole blocks of one value
-    wide, narrow = (interval(steps, np.ones(1_000), block=b) for b in (25, 1))
-    assert wide.se > 3 * narrow.se
-
-
-def test_what_is_drawn_together_cancels():
-    common = draw(9).gamma(1.0, 1.0, 500)
-    found = interval(1.2 * common, common)
-    assert (found.value, found.low, found.high) == pytest.approx((1.2, 1.2, 1.2))
-
-
-def test_a_figure_of_rows_and_a_ratio_of_sums_have_the_same_interval():
-    rng = draw(14)
-    cell = np.sort(rng.integers(0, 400, 3_000))
-    values = rng.normal(size=3_000)
-    mean = lambda weights: float(weights @ values / weights.sum())  # noqa: E731
-    found = weighted_interval(cell, mean, block=10)
-    _, place = np.unique(cell, return_inverse=True)
-    wanted = interval(np.bincount(place, values), np.bincount(place), block=10)
-    assert found.value == pytest.approx(wanted.value)
-    # A fifth of the resamples, of the same seed.
-    assert found.se == pytest.approx(wanted.se, rel=0.25)
-    assert found.low == pytest.approx(wanted.low, abs=wanted.se)
-    assert found.high == pytest.approx(wanted.high, abs=wanted.se)
-
-
-def test_a_centred_interval_holds_its_figure():
-    rng = draw(15)
-    noise = rng.normal(size=400)
-    group = np.arange(400) % 40
-
-    def error(weights):
-        return float(np.abs(np.bincount(group, weights * noise)).sum())
-
-    drawn, centred = (
-        weighted_interval(np.arange(400), error, block=4, centred=c) for c in (False, True)
-    )
-    assert drawn.low > drawn.value  # chance alone adds to a sum of absolute values
-    assert centred.low < centred.value < centred.high
-    assert centred.high - centred.low == pytest.approx(drawn.high - drawn.low)
-
-
-def test_a_figure_that_no_resample_has_is_without_bounds():
-    found = weighted_interval(np.arange(40), lambda w: 1.0 if (w == 1).all() else math.nan)
-    assert found.to_json() == {"value": 1.0, "se": None, "low": None, "high": None}
-    assert math.isnan(weighted_interval([0, 0], lambda w: float(w.sum())).low)
-
-
-def test_intervals_of_little():
-    assert math.isnan(interval([], []).value)
-    assert math.isnan(interval([1.0], [0.0]).value)
-    one = interval([2.0], [4.0])
-    assert one.value == 0.5
-    assert one.to_json() == {"value": 0.5, "se": None, "low": None, "high": None}
-    assert block_starts(1_000).tolist() == list(range(0, 1_000, 50))
-
-
 def test_a_long_log_has_no_more_cells_than_that():
     cells = Cells(CELLS * 10 + 1)
     assert len(cells) <= CELLS
@@ -230,7 +161,7 @@ def test_a_long_log_has_no_more_cells_than_that():
 
 def test_the_tally_adds_up_by_slice_and_arm():
     rng = draw(10)
-    tally, other = (Tally(Cells(4), 2, 10) for _ in range(2))
+    tally, other = (MetricSums(Cells(4), 2, 10) for _ in range(2))
     every = []
     for cell in range(4):
         n = 30
@@ -247,7 +178,7 @@ def test_the_tally_adds_up_by_slice_and_arm():
         rows = sum(s[place].sum() for _, s in part)
         assert tally.mean("recall", span, 1, name).value == pytest.approx(hits / rows)
     hits = [sum((g[:, arm] < 10).sum() for g, _ in part) for arm in (0, 1)]
-    told = against(tally, other, "recall", span, 0)
+    told = compare_with_arm(tally, other, "recall", span, 0)
     assert told["ratio"]["value"] == pytest.approx(hits[0] / hits[1], abs=1e-6)
     assert told["difference"]["value"] == pytest.approx((hits[0] - hits[1]) / 60, abs=1e-6)
     assert tally.best("recall", span, range(2)) == int(hits[1] > hits[0])
@@ -316,7 +247,7 @@ def test_running_means_make_room():
 
 
 def test_heads_are_reported_as_they_predict():
-    rng, tally = draw(12), HeadTally()
+    rng, tally = draw(12), HeadMetrics()
     y, p, new = [], [], []
     for cell in range(30):
         likes = rng.integers(0, 2, 6).tolist()
@@ -356,13 +287,13 @@ def test_heads_are_reported_as_they_predict():
 
 def test_lists_by_hand():
     items = pa.table({"item_id": ["a", "b", "c"], "categories": [["x"], ["x", "y"], ["y"]]})
-    tally = ListTally(Categories(items), Cells(2))
+    tally = ListMetrics(Categories(items), Cells(2))
     vectors = np.array([[0, 0], [1, 0], [0, 1], [1, 1]], float)
     names = ["", "a", "b", "c"]
 
     def shown(lists, arrived):
         rows = np.unique(np.concatenate(lists))
-        return Shown(
+        return RecommendedLists(
             lists=[np.array(one) for one in lists],
             rows=rows,
             names=[names[row] for row in rows],

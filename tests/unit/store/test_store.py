@@ -18,6 +18,7 @@ from models.errors import JobError, StoreError
 from models.schema import EMBEDDINGS
 from models.store import atomic_files, gate
 from models.store.canonical_bytes import canonical, digest_of, to_ipc
+from models.store.catalogue import read_catalogue
 from models.store.manifest import Manifest
 from models.store.store import Store
 
@@ -137,13 +138,13 @@ def test_a_damaged_batch_is_explained(store, data):
 @pytest.mark.parametrize("kept", [0, 3, 200])  # bytes of a whole file, the rest is lost
 def test_a_damaged_catalogue_is_one_line_with_its_cure(store, kept):
     path = store.catalogue_path("items")
-    assert store.catalogue("items") is None
+    assert read_catalogue(store, "items") is None
     pq.write_table(pa.table({"item_id": [f"i{n}" for n in range(99)], "title": ["t"] * 99}), path)
-    assert store.catalogue("items", ["title", "text"]).column_names == ["title"]
+    assert read_catalogue(store, "items", ["title", "text"]).column_names == ["title"]
     whole = path.read_bytes()
     path.write_bytes(whole[:kept].ljust(len(whole) - 200, b"x") + whole[-200:])
     with pytest.raises(StoreError, match=r"items.parquet cannot be read.*rillet run --items") as no:
-        store.catalogue("items")
+        read_catalogue(store, "items")
     assert "\n" not in str(no.value)
 
 

@@ -12,7 +12,7 @@ from models.config import DriftConfig, ModelConfig
 from models.errors import RequestError
 from models.training import drift_detector
 from models.training.drift_detector import Detector, check_extra
-from models.training.rehearsal import SOURCES, Replayer
+from models.training.rehearsal import SOURCES, Rehearsal
 from pipelines.config import load_job
 from pipelines.train.fine_tune import counts_of
 
@@ -96,7 +96,7 @@ def config(**given) -> ModelConfig:
     return ModelConfig(**given)
 
 
-def through(replayer: Replayer, first: int, last: int, loss=0.5) -> list:
+def through(replayer: Rehearsal, first: int, last: int, loss=0.5) -> list:
     """(rows replayed, figures) of batches first … last of a hundred rows."""
     return [
         replayer.next(n, 100, np.full(20, loss(n) if callable(loss) else loss), log)
@@ -109,12 +109,12 @@ def pairs(batch: pa.RecordBatch) -> list[tuple[int, int]]:
 
 
 def test_by_default_nothing_is_replayed_and_nothing_is_said():
-    for told in through(Replayer(config()), 1, 5):
+    for told in through(Rehearsal(config()), 1, 5):
         assert (told.batch, told.figures) == (None, {})
 
 
 def test_a_share_of_recent_rows_each_at_most_once():
-    told = through(Replayer(config(replay=0.5, replay_batches=6)), 1, 30)
+    told = through(Rehearsal(config(replay=0.5, replay_batches=6)), 1, 30)
     assert told[0].batch is None  # there is nothing yet
     for number, one in enumerate(told[1:], 2):
         drawn = pairs(one.batch)
@@ -127,12 +127,12 @@ def test_a_share_of_recent_rows_each_at_most_once():
 
 
 def test_more_than_there_is_is_all_there_is():
-    told = through(Replayer(config(replay=3.0)), 1, 2)
+    told = through(Rehearsal(config(replay=3.0)), 1, 2)
     assert told[1].batch.num_rows == 100
 
 
 def test_another_seed_draws_other_rows():
-    first, other = (through(Replayer(config(replay=0.5, seed=s)), 1, 9)[-1] for s in (0, 1))
+    first, other = (through(Rehearsal(config(replay=0.5, seed=s)), 1, 9)[-1] for s in (0, 1))
     assert pairs(first.batch) != pairs(other.batch)
 
 
@@ -145,7 +145,7 @@ def turned(number: int) -> float:
 
 
 def test_a_drift_is_followed_by_some_batches_of_replay():
-    told = through(Replayer(drifting(batches=4, limit=1.0)), 1, 80, turned)
+    told = through(Rehearsal(drifting(batches=4, limit=1.0)), 1, 80, turned)
     found = [n for n, one in enumerate(told, 1) if one.figures["drift"]["detected"]]
     assert len(found) == 1
     assert 60 < found[0] < 64
@@ -156,7 +156,7 @@ def test_a_drift_is_followed_by_some_batches_of_replay():
 
 
 def test_extra_rows_stay_within_their_share():
-    told = through(Replayer(drifting(batches=50, replay=2.0, limit=0.03)), 1, 80, turned)
+    told = through(Rehearsal(drifting(batches=50, replay=2.0, limit=0.03)), 1, 80, turned)
     for number, one in enumerate(told, 1):
         assert one.figures["drift"]["extra"] <= 0.03 * 100 * number
     assert sum(one.figures["replayed"] for one in told) == told[-1].figures["drift"]["extra"] > 200
@@ -164,24 +164,24 @@ def test_extra_rows_stay_within_their_share():
 
 def test_a_fixed_share_is_not_counted_against_the_limit():
     both = drifting(batches=4, limit=0.0).model_copy(update={"replay": 0.25})
-    told = through(Replayer(both), 1, 70, turned)
+    told = through(Rehearsal(both), 1, 70, turned)
     assert {one.figures["replayed"] for one in told[1:]} == {25}
     assert told[-1].figures["drift"]["extra"] == 0
 
 
 def test_few_predicted_rows_wait_until_they_are_enough():
-    told = through(Replayer(config(drift=DriftConfig(detector="adwin", rows=50))), 1, 9)
+    told = through(Rehearsal(config(drift=DriftConfig(detector="adwin", rows=50))), 1, 9)
     given = [n for n, one in enumerate(told, 1) if one.figures["drift"]["loss"] is not None]
     assert given == [3, 6, 9]
 
 
 def test_a_restart_at_any_batch_replays_the_same():
     asked = drifting(batches=5, limit=0.05).model_copy(update={"replay": 0.1})
-    wanted = through(Replayer(asked), 1, 75, turned)
+    wanted = through(Rehearsal(asked), 1, 75, turned)
     for moved in (1, 20, 61, 62, 64, 70):
-        first = Replayer(asked)
+        first = Rehearsal(asked)
         through(first, 1, moved, turned)
-        second = Replayer(asked)
+        second = Rehearsal(asked)
         second.restore(json.loads(json.dumps(first.state())))
         for one, other in zip(wanted[moved:], through(second, moved + 1, 75, turned), strict=True):
             assert one.figures == other.figures
@@ -191,13 +191,13 @@ def test_a_restart_at_any_batch_replays_the_same():
 
 
 def through_state(asked: ModelConfig) -> dict:
-    replayer = Replayer(asked)
+    replayer = Rehearsal(asked)
     through(replayer, 1, 75, turned)
     return replayer.state()
 
 
 def test_replay_without_a_log_is_told():
-    replayer = Replayer(config(replay=1.0))
+    replayer = Rehearsal(config(replay=1.0))
     replayer.next(1, 100, np.zeros(0), None)
     with pytest.raises(ValueError, match="given no log"):
         replayer.next(2, 100, np.zeros(0), None)

@@ -16,8 +16,9 @@ from models.errors import StoreError
 from models.store.canonical_bytes import digest_of
 from models.store.embeddings import read_embeddings
 from models.store.manifest import utc_ms
+from models.store.recovery import recover
 from models.store.store import Store
-from models.store.version_numbers import Line, settle, trained
+from models.store.version_numbers import VersionNumbers, last_trained_batch
 from models.training.retrain import Retrain, log_digest
 from pipelines.batches.micro_batch import LogBatches
 from pipelines.config import BatchConfig
@@ -96,8 +97,8 @@ def test_it_becomes_the_served_version_with_a_number_of_its_own(store):
     assert made.published_at is not None
     assert made.newest_event_time == store.manifest(LAST).newest_event_time
     assert store.meta()["config"]["model"] == MODEL
-    assert Line.of(store) == Line(shift=1, root=LAST + 1)
-    assert trained(store) == LAST
+    assert VersionNumbers.of(store) == VersionNumbers(shift=1, root=LAST + 1)
+    assert last_trained_batch(store) == LAST
     version, table = read_embeddings(store)
     assert version == LAST + 1
     assert set(table["version"].to_pylist()) == {LAST + 1}
@@ -141,8 +142,8 @@ def test_training_goes_on_from_it(store):
     assert max(newest.values()) == 56
     newest = store.manifest(56).snapshot
     served = json.loads((store.serving_path(newest) / "serving.json").read_text())
-    assert served["version"] == newest > trained(store)
-    assert Line.of(store) == Line(shift=1, root=51)
+    assert served["version"] == newest > last_trained_batch(store)
+    assert VersionNumbers.of(store) == VersionNumbers(shift=1, root=51)
 
 
 def test_going_on_gives_the_same_versions_after_a_restart(store, tmp_path):
@@ -187,8 +188,8 @@ def test_a_second_retrain_counts_on(store):
     train(store, log(store, ROWS + 20), start=LAST)
     told = retrain(store)
     assert (told["retrained"], told["retrain_of"]) == (57, 56)
-    assert Line.of(store) == Line(shift=2, root=57)
-    assert trained(store) == 55
+    assert VersionNumbers.of(store) == VersionNumbers(shift=2, root=57)
+    assert last_trained_batch(store) == 55
 
 
 def test_a_worse_model_is_refused_and_everything_stays(store):
@@ -339,7 +340,7 @@ def test_killed_between_any_two_writes_the_store_is_sound(live, tmp_path, writes
             assert writes >= WRITES - 1, "it writes less often than this test kills it"
     assert store.current() in (LAST, LAST + 1)
     read_embeddings(store)  # a reader never meets half a version
-    settle(store, NOW)
+    recover(store, NOW)
     store.clean()
     published = LAST + 1 in store.versions()
     assert store.current() == LAST + published
@@ -361,16 +362,16 @@ def test_files_of_a_killed_retrain_are_not_taken_for_a_version_of_the_live_line(
         with pytest.raises(Killed):
             retrain(store)
     assert store.checkpoint_path(LAST + 1).is_dir()
-    settle(store, NOW)
+    recover(store, NOW)
     assert not store.checkpoint_path(LAST + 1).exists()
     assert not store.serving_path(LAST + 1).exists()
 
 
 def test_a_store_that_never_was_retrained_has_one_line(store):
-    assert Line.of(store) == Line()
-    assert (Line().version(7), Line().batch(7)) == (7, 7)
+    assert VersionNumbers.of(store) == VersionNumbers()
+    assert (VersionNumbers().version(7), VersionNumbers().batch(7)) == (7, 7)
     before = contents(store.root)
-    settle(store, NOW)
+    recover(store, NOW)
     assert contents(store.root) == before
 
 
@@ -378,7 +379,7 @@ def test_a_store_that_never_was_retrained_has_one_line(store):
 def test_what_is_served_is_found_again(store, held):
     current = store.root / "CURRENT"
     current.unlink() if held is None else current.write_text(held)
-    settle(store, NOW)
+    recover(store, NOW)
     assert store.current() == LAST
 
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.config import ModelConfig
-from models.network.content_similarity import Likeness
 from models.schema import ITEMS
+from models.training.content_similarity import ContentSimilarity
 from models.training.trainer import Trainer
 
 BUCKETS = 64
@@ -26,7 +26,7 @@ def bags(lists: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
 
 def made(lists: list[list[int]], *, dim: int, seed: int = 0) -> np.ndarray:
     starts, words = bags(lists)
-    alike = Likeness(starts, words, buckets=BUCKETS, dim=dim, seed=seed)
+    alike = ContentSimilarity(starts, words, buckets=BUCKETS, dim=dim, seed=seed)
     return alike.of(np.arange(len(lists)))
 
 
@@ -88,12 +88,12 @@ MANY = """
 import sys
 import numpy as np
 from threadpoolctl import threadpool_limits
-from models.network.content_similarity import Likeness
+from models.training.content_similarity import ContentSimilarity
 rng = np.random.default_rng(0)
 words = np.stack([rng.permutation(500)[:8] + 1 for _ in range(20_000)])
 with threadpool_limits(int(sys.argv[1])):
     starts = np.arange(len(words) + 1) * 8
-    made = Likeness(starts, words.ravel(), buckets=512, dim=64, seed=0)
+    made = ContentSimilarity(starts, words.ravel(), buckets=512, dim=64, seed=0)
 import hashlib
 print(hashlib.sha256(made.of(np.arange(100)).tobytes()).hexdigest())
 """

@@ -5,7 +5,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-__all__ = ["Likeness"]
+__all__ = ["ContentSimilarity"]
 
 _DRAW = 1_009  # apart from the seed's other draws
 _SAMPLE = 65_536  # items from which the directions are found
@@ -17,7 +17,7 @@ Ints = NDArray[np.integer]
 Floats = NDArray[np.float32]
 
 
-class Likeness:
+class ContentSimilarity:
     """Unit vectors of items by their words, weighed by how rare each is.
 
     Latent semantic analysis (Deerwester et al., J. ASIS 1990): an item's words, each counted

@@ -8,13 +8,11 @@ ICALP 2002). So what follows an item is found by one inner product, from the fir
 where factors that are learned need many.
 """
 
-from typing import Any
-
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from models.memory.decayed_counts import grown
+from models.row_arrays import Column, RowArrays
 from models.sparse_rows import grouped
 
 __all__ = ["Predecessors"]
@@ -31,7 +29,7 @@ Ints = NDArray[np.integer]
 Floats = NDArray[np.float32]
 
 
-class Predecessors:
+class Predecessors(RowArrays):
     """Sketched counts of what came before each item, by row; row 0 is none.
 
     Args:
@@ -39,35 +37,34 @@ class Predecessors:
         items: rows at first.
     """
 
-    def __init__(self, dim: int, items: int) -> None:
-        self.dim = dim
-        size = items if dim else 0
-        self._sums = np.zeros((size, dim), np.float32)
-        self._events = np.zeros(size, np.float32)
-        self._codes = np.zeros(size, np.uint64)
+    sums = Column(np.float32, "dim")
+    events = Column(np.float32)
+    codes = Column(np.uint64)
 
-    _NAMES = ("sums", "events", "codes")
+    def __init__(self, dim: int, items: int) -> None:
+        super().__init__(items if dim else 0, dim=dim)
+        self.dim = dim
 
     def grow(self, size: int) -> None:
         """Make room for rows below `size`."""
         if self.dim:
-            self.load({name: grown(value, size) for name, value in self.arrays().items()})
+            super().grow(size)
 
     def name(self, rows: Ints, ids: list[str]) -> None:
         """Tell which items the rows `[n]` are: an item's signs are a function of its id."""
         if self.dim:
-            self._codes[rows] = [xxhash.xxh3_64_intdigest(one.encode()) for one in ids]
+            self.codes[rows] = [xxhash.xxh3_64_intdigest(one.encode()) for one in ids]
 
     def reset(self, rows: Ints) -> None:
         """Forget rows that were recycled; what they came before stays a part of others' sums."""
         if self.dim:
-            self._sums[rows], self._events[rows], self._codes[rows] = 0.0, 0.0, 0
+            super().reset(rows)
 
     def signs(self, rows: Ints) -> Floats:
         """`[n, dim]`, of length 1: the items as those that others follow; zeros for row 0."""
         if not self.dim:
             return np.zeros((len(rows), 0), np.float32)
-        octets = self._codes[rows].astype("<u8").view(np.uint8).reshape(-1, 8)
+        octets = self.codes[rows].astype("<u8").view(np.uint8).reshape(-1, 8)
         signs = _SIGNS[octets].reshape(-1, 64)[:, : self.dim]
         return signs * np.where(rows > 0, np.float32(self.dim**-0.5), np.float32(0.0))[:, None]
 
@@ -87,11 +84,11 @@ class Predecessors:
         fade = _FADE ** np.arange(past.shape[1] - 1, -1, -1, dtype=np.float32)
         group = grouped(past.ravel())
         signs = self.signs(group.unique)[group.place.reshape(past.shape)]
-        np.add.at(self._sums, items, weight * np.einsum("nl,nld->nd", (past > 0) * fade, signs))
-        np.add.at(self._events, items, np.float32(weight))
-        full = np.unique(items[self._events[items] > _MOST])
-        self._sums[full] *= 0.5
-        self._events[full] *= 0.5
+        np.add.at(self.sums, items, weight * np.einsum("nl,nld->nd", (past > 0) * fade, signs))
+        np.add.at(self.events, items, np.float32(weight))
+        full = np.unique(items[self.events[items] > _MOST])
+        self.sums[full] *= 0.5
+        self.events[full] *= 0.5
 
     def of(self, rows: Ints) -> Floats:
         """`[n, dim]`: the items as those that follow.
@@ -101,14 +98,5 @@ class Predecessors:
         """
         if not self.dim:
             return np.zeros((len(rows), 0), np.float32)
-        events = self._events[rows]
-        return self._sums[rows] * (events / (events + np.float32(_PRIOR)) ** 2)[:, None]
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """All of it, by name."""
-        return {name: getattr(self, f"_{name}") for name in self._NAMES}
-
-    def load(self, arrays: dict[str, NDArray[Any]]) -> None:
-        """Put back what `arrays` gave."""
-        for name in self._NAMES:
-            setattr(self, f"_{name}", arrays[name])
+        events = self.events[rows]
+        return self.sums[rows] * (events / (events + np.float32(_PRIOR)) ** 2)[:, None]

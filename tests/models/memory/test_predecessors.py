@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.config import ModelConfig
-from models.memory.transitions import Predecessors
+from models.memory.predecessors import Predecessors
 from models.training.trainer import Trainer
 
 ITEMS, LENGTH = 12, 3
@@ -172,9 +172,9 @@ def test_a_restored_trainer_knows_what_followed(tmp_path):
     trainer.save(tmp_path)
     again = Trainer.restore(tmp_path, trainer.config, None, None)
     every, now = np.arange(21), trainer.state.now
-    fixed = trainer.state.before.of(every)
+    fixed = trainer.state.predecessors.of(every)
     assert fixed.any()
-    assert (again.state.before.of(every) == fixed).all()
+    assert (again.state.predecessors.of(every) == fixed).all()
     assert (again.item_vectors(every, now) == trainer.item_vectors(every, now)).all()
     third = [one.step(3, rows(pairs(3))).delta for one in (trainer, again)]
     assert third[0].equals(third[1])
