@@ -40,9 +40,9 @@ from prequential import Log, answers, heading, since
 
 from models.bootstrap import Interval, interval
 from models.config import ModelConfig
+from models.feature_batch import Batch, read_batch
 from models.memory.item_stream import ItemStream
 from models.memory.seen_items import SeenItems
-from models.rows import Batch, read_batch
 from models.schema import HEADS
 from pipelines.config import JobConfig, load_job
 

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from prequential import Log, answers, arm_answers, heading
 
-from models.rows import read_batch
+from models.feature_batch import read_batch
 from pipelines.config import JobConfig, load_job
 from pipelines.simulate import DRIFTS, SimulationSpec, simulate
 from pipelines.simulate.world.entities import DAY_MS

@@ -33,7 +33,7 @@ def _ours(cluster: Cluster, count: int) -> dict[str, Any]:
     from pipelines.live.cluster_options import live_args, live_options
     from pipelines.live.stateful_stages import DedupeLive, FeaturizeLive
     from pipelines.read.kafka.source import ReadKafka
-    from pipelines.read.kafka.topic_uri import KafkaSource
+    from pipelines.read.kafka.source_spec import KafkaSource
 
     log = timed(settled(1_000, random.Random(7)), count, count / 1_000)
     source = KafkaSource.parse(f"{cluster.backlog('features', log)}?until=now")
@@ -43,7 +43,8 @@ def _ours(cluster: Cluster, count: int) -> dict[str, Any]:
     with beam.Pipeline(options=options) as pipeline:
         read = pipeline | ReadKafka(source=source)
         unique = read.valid | DedupeLive(config=config)
-        _ = unique.unique | FeaturizeLive(config=config) | beam.Map(len_of)
+        made = unique.unique | FeaturizeLive(config=config)
+        _ = made.rows | beam.Map(len_of)
     return cost(count, seen.stop(), time.monotonic() - begun)
 
 

@@ -239,7 +239,7 @@ def step(count: int) -> dict[str, Any]:
     from models.config import ModelConfig
     from models.network.tensorflow_runtime import tensorflow
     from models.training import train_step
-    from models.training.negative_sampling import draw
+    from models.training.negative_sampling import draw_negatives
     from models.training.trainer import Trainer
 
     rng = np.random.default_rng(0)
@@ -254,7 +254,7 @@ def step(count: int) -> dict[str, Any]:
     known = trainer.state.items.known_rows()
     weights, steps = train_step._weights(config, prepared.batch), {}
     for size in (config.step_rows, config.wide_rows):
-        negatives = draw(popular, known, config.negatives, rng)
+        negatives = draw_negatives(popular, known, config.negatives, rng)
         rows = np.arange(size)
         given = train_step._inputs(config, trainer.state, prepared, rows, weights, negatives, size)
         used = median([cpu_ms(lambda g=given: trainer.model.train(g)) for _ in range(count)][5:])

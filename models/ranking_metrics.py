@@ -9,7 +9,16 @@ the expectation over them, so that a constant score wins nothing.
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["auc", "best", "count_above", "ndcg", "place", "recall", "reciprocal_rank", "tie_order"]
+__all__ = [
+    "auc",
+    "count_above",
+    "ndcg",
+    "rank_of_true",
+    "recall",
+    "reciprocal_rank",
+    "tie_order",
+    "top_columns",
+]
 
 Floats = NDArray[np.float64]
 
@@ -82,7 +91,7 @@ def _counts(hits: NDArray[np.bool_]) -> NDArray[np.int64]:
     return np.array([np.count_nonzero(row) for row in hits], np.int64)
 
 
-def place(
+def rank_of_true(
     scores: NDArray[np.floating], true: NDArray[np.integer], order: NDArray[np.uint64]
 ) -> NDArray[np.int64]:
     """Place of the true item from 1, ties broken by `order` `[items]`, `[rows]` int64."""
@@ -91,7 +100,9 @@ def place(
     return ((scores > own) | before).sum(axis=1) + 1
 
 
-def best(scores: NDArray[np.floating], order: NDArray[np.uint64], k: int) -> NDArray[np.int64]:
+def top_columns(
+    scores: NDArray[np.floating], order: NDArray[np.uint64], k: int
+) -> NDArray[np.int64]:
     """Columns of the k highest scores, best first, ties by `order`; -inf never is one."""
     columns = np.flatnonzero(scores > -np.inf)
     values = scores[columns]

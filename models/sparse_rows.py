@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Group", "distinct", "grouped", "row_numbers", "run_starts"]
+__all__ = ["SparseRows", "distinct", "group_rows", "row_numbers", "run_starts"]
 
 Ints = NDArray[np.int32]
 
 
 @dataclass(frozen=True)
-class Group:
+class SparseRows:
     """Entries (row, owner) of one table: an owner's vector is a sum of rows.
 
     Attributes:
@@ -28,7 +28,7 @@ class Group:
     segment: Ints
 
 
-def grouped(rows: NDArray[np.integer], owner: NDArray[np.integer] | None = None) -> Group:
+def group_rows(rows: NDArray[np.integer], owner: NDArray[np.integer] | None = None) -> SparseRows:
     """Sort the entries by row; of equal rows the earlier entry comes first.
 
     Args:
@@ -43,7 +43,7 @@ def grouped(rows: NDArray[np.integer], owner: NDArray[np.integer] | None = None)
     place = np.zeros(len(rows), np.int32)
     place[order] = segment
     owners = order if owner is None else owner[order].astype(np.int32)
-    return Group(sorted_rows[first], place, owners, segment)
+    return SparseRows(sorted_rows[first], place, owners, segment)
 
 
 def _order(rows: NDArray[np.integer]) -> NDArray[np.integer]:

@@ -28,6 +28,7 @@ from pipelines.errors import RequestError
 
 __all__ = [
     "BatchConfig",
+    "CleanConfig",
     "ConfidenceWeights",
     "DurationMs",
     "FeatureConfig",
@@ -39,6 +40,9 @@ __all__ = [
 
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_SESSION_STEPS = 20
+_SESSION_STEP_MS = 10_000
+"""A session is told a twentieth of its gap after its end at the latest, or ten seconds."""
 MAX_DURATION_MS = 3_660 * 86_400_000  # ten years: longer is a slip of the unit
 
 
@@ -109,6 +113,21 @@ class WindowSpec(Section):
         """Largest number of windows that one instant falls in."""
         return -(-self.size_ms // self.period_ms)
 
+    @property
+    def tick_ms(self) -> int:
+        """Event time from one tick to the next; at each, a stream settles what is before it.
+
+        Windows of a fixed length end at ticks; a session is told at the next one.
+        """
+        if self.kind == "session":
+            return min(max(self.size_ms // _SESSION_STEPS, 1), _SESSION_STEP_MS)
+        return self.period_ms
+
+    @property
+    def tick_offset_ms(self) -> int:
+        """Ticks are at this instant after the epoch, and every `tick_ms`."""
+        return 0 if self.kind == "session" else self.size_ms % self.period_ms
+
     def __str__(self) -> str:
         """Render as it is written on the command line, in milliseconds."""
         tail = f"/{self.period_ms}ms" if self.kind == "sliding" else ""
@@ -160,6 +179,28 @@ class FeatureConfig(Section):
     )
 
 
+class CleanConfig(Section):
+    """Which events are quarantined (`pipelines.clean.quarantine`); none, if nothing is given."""
+
+    max_events: int = Field(
+        0, ge=0, description="events of a user within `per`, impressions left out; 0 = any number"
+    )
+    per: DurationMs = Field(
+        60_000, gt=0, description="60s: what a person does in a minute is easily told"
+    )
+    max_dwell: DurationMs = Field(
+        0, ge=0, le=86_400_000, description="longest given dwell that is believed; 0 = any"
+    )
+    min_click_dwell: DurationMs = Field(
+        0, ge=0, le=86_400_000, description="clicks with a shorter given dwell are slips; 0 = none"
+    )
+
+    @property
+    def on(self) -> bool:
+        """Whether any rule is given."""
+        return bool(self.max_events or self.max_dwell or self.min_click_dwell)
+
+
 class BatchConfig(Section):
     """When pending rows become a micro-batch (`pipelines.batches.micro_batch`)."""
 
@@ -195,6 +236,7 @@ class JobConfig(Section):
     """The whole job file."""
 
     features: FeatureConfig = Field(default_factory=FeatureConfig)
+    clean: CleanConfig = Field(default_factory=CleanConfig)
     batch: BatchConfig = Field(default_factory=BatchConfig)
     model: ModelConfig = Field(default_factory=ModelConfig)
     store: StoreConfig = Field(default_factory=StoreConfig)
@@ -238,13 +280,24 @@ def load_job(path: Path | None, overrides: dict[str, dict[str, Any]] | None = No
         raise RequestError(
             f"{where}: {message} (got {first['input']!r}); correct the job file or the option"
         ) from None
+    _check(config)
+    return _with_fingerprint(config)
+
+
+def _check(config: JobConfig) -> None:
+    """What no section can know by itself."""
     if "overlap" in config.model.model_fields_set:
         raise RequestError(
             f"model.overlap: it follows from [features] window (got {config.model.overlap!r}); "
             "leave it out of the job file"
         )
+    step = config.features.window.tick_ms
+    if config.clean.max_events and step % config.clean.per:
+        raise RequestError(
+            f"clean.per: {config.clean.per}ms does not divide {step}ms, the step in which events "
+            f"of {config.features.window} are settled; choose a divisor of it"
+        )
     check_extra(config.model.drift)
-    return _with_fingerprint(config)
 
 
 def _with_fingerprint(job: JobConfig) -> JobConfig:

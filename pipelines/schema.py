@@ -69,6 +69,7 @@ DEAD_REASONS = (
     "bad_time",
     "too_large",
     "too_late",
+    "quarantined",
 )
 
 DEAD_LETTERS = pa.schema(

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from models.bootstrap import interval
 from models.evaluation.metric_definitions import novelty, spread
-from models.evaluation.metric_sums import Cells
+from models.evaluation.metric_sums import TimeCells
 
 __all__ = ["Categories", "ListMetrics", "RecommendedLists"]
 
@@ -89,7 +89,7 @@ class ListMetrics:
         cells: of the log.
     """
 
-    def __init__(self, categories: Categories, cells: Cells) -> None:
+    def __init__(self, categories: Categories, cells: TimeCells) -> None:
         self._categories, self._cells = categories, cells
         self._shown: set[str] = set()
         self._candidates: set[str] = set()

@@ -31,16 +31,16 @@ from models.config import ModelConfig
 from models.errors import RequestError
 from models.evaluation.head_metrics import HeadMetrics
 from models.evaluation.list_metrics import Categories, ListMetrics, RecommendedLists
-from models.evaluation.metric_sums import Cells, MetricSums
+from models.evaluation.metric_sums import MetricSums, TimeCells
 from models.evaluation.running_means import RunningMeans
-from models.evaluation.slices import Activity
+from models.evaluation.slices import SliceOfRows
+from models.feature_batch import Batch, head_targets, read_batch
 from models.row_arrays import NEVER, grown
-from models.rows import Batch, head_targets, read_batch
 from models.schema import EMBEDDINGS
 from models.store.catalogue import read_catalogue
 from models.store.store import Store
 from models.store.training_log import TrainingLog, last_part_start
-from models.training.prepare import Prepared
+from models.training.prepare_batch import Prepared
 from models.training.prequential import Evaluation
 from models.training.trainer import StepResult, Trainer
 
@@ -174,7 +174,7 @@ class Replay:
     """What came of it: `live` and the others by name, the baselines' arms, the stretch."""
 
     request: Request
-    cells: Cells
+    cells: TimeCells
     numbers: list[int]
     left_out: int
     split: int  # place in `numbers` of the first micro-batch that figures are of
@@ -217,13 +217,13 @@ class _Run:
         self._log = TrainingLog.of(request.store)
         self.numbers, self._left_out = request.numbers(self._log)
         self.split = last_part_start(len(self.numbers), request.last)
-        self.cells = Cells(len(self.numbers))
+        self.cells = TimeCells(len(self.numbers))
         self._config = request.config.model_copy(update={"evaluate": True})
         self._catalogue = {
             entity: read_catalogue(request.store, entity) for entity in ("items", "users")
         }
         self._categories = Categories(self._catalogue["items"])
-        self._activity, self._means = Activity(), RunningMeans()
+        self._activity, self._means = SliceOfRows(), RunningMeans()
         self._told_at = -_EVERY_S
         live = self._contestant(self._fresh_trainer())
         arms = live.trainer.state.baselines.totals.shape[1]

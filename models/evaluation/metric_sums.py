@@ -14,7 +14,7 @@ from models.bootstrap import BLOCK, Interval, interval, paired_comparison
 from models.evaluation.metric_definitions import REQUEST_FIGURES, ROW_FIGURES, per_request, per_row
 from models.evaluation.slices import SLICES
 
-__all__ = ["CELLS", "Cells", "MetricSums", "compare_with_arm", "time_blocks"]
+__all__ = ["CELLS", "MetricSums", "TimeCells", "compare_with_arm", "time_blocks"]
 
 CELLS = 2_000
 """Most cells that a log is divided into."""
@@ -24,7 +24,7 @@ Ints = NDArray[np.integer]
 
 
 @dataclass(frozen=True)
-class Cells:
+class TimeCells:
     """Which cell a micro-batch is in; they are counted from 0 in the order they come."""
 
     batches: int
@@ -75,7 +75,7 @@ class MetricSums:
         k: length of the lists.
     """
 
-    def __init__(self, cells: Cells, arms: int, k: int) -> None:
+    def __init__(self, cells: TimeCells, arms: int, k: int) -> None:
         self.cells, self.k = cells, k
         self.rows = np.zeros((len(cells), len(SLICES)))
         self.row_sums = np.zeros((len(ROW_FIGURES), len(cells), len(SLICES), arms))

@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from models.feature_batch import Batch, head_targets
 from models.memory.running_stats import ShrunkMeans
-from models.rows import Batch, head_targets
 from models.schema import HEADS
 
 __all__ = ["MEANS", "RunningMeans"]

@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from models.rows import Batch
+from models.feature_batch import Batch
 
-__all__ = ["NEW", "SLICES", "Activity"]
+__all__ = ["NEW", "SLICES", "SliceOfRows"]
 
 SLICES = ("all", "new_users", "old_users", "new_items", "old_items", "head_items", "tail_items")
 """A row is in `all`, and in one of each pair."""
@@ -21,7 +21,7 @@ _STALE = 1.05  # growth of the total after which the head is found anew
 Ints = NDArray[np.int64]
 
 
-class Activity:
+class SliceOfRows:
     """Positive rows of every user and item so far.
 
     Attributes:

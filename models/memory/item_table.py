@@ -84,7 +84,7 @@ class ItemContents:
     Attributes:
         words: `[items, width]` int32 rows of the word table, 0 for none.
         texts: `[items, width]` float32 fixed text vectors.
-        likeness: `[items, likeness]` float32 (see `models.training.content_similarity`).
+        likeness: `[items, likeness]` float32 (see `models.training.item_text_similarity`).
         predecessors: what came before each; None where it is of no interest.
         counts: `[items]` rows of each so far; None where all have earned a vector of their own.
         sightings: rows that earn it.

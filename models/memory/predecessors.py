@@ -13,7 +13,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from models.row_arrays import Column, RowArrays
-from models.sparse_rows import grouped
+from models.sparse_rows import group_rows
 
 __all__ = ["Predecessors"]
 
@@ -82,7 +82,7 @@ class Predecessors(RowArrays):
             return
         items, past = items[told], past[told]
         fade = _FADE ** np.arange(past.shape[1] - 1, -1, -1, dtype=np.float32)
-        group = grouped(past.ravel())
+        group = group_rows(past.ravel())
         signs = self.signs(group.unique)[group.place.reshape(past.shape)]
         np.add.at(self.sums, items, weight * np.einsum("nl,nld->nd", (past > 0) * fade, signs))
         np.add.at(self.events, items, np.float32(weight))

@@ -9,19 +9,19 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from models.config import ModelConfig
+from models.feature_batch import LENGTHS
 from models.memory.id_map import IdMap
 from models.memory.item_stream import ItemStream
 from models.memory.item_table import ItemContents, ItemTable
 from models.memory.online_baselines import Baselines
 from models.memory.pair_counts import PairCounts
 from models.memory.predecessors import Predecessors
+from models.memory.republish_schedule import StaleCounts
 from models.memory.running_stats import RunningStats
 from models.memory.seen_items import SeenItems
-from models.memory.stale_counts import StaleCounts
 from models.memory.top_counts import TopCounts
 from models.memory.user_profiles import UserProfiles
 from models.row_arrays import NEVER, Arrays, RowArrays, under, with_prefix
-from models.rows import LENGTHS
 from models.schema import BINARY_HEADS, DWELL, HEADS
 
 __all__ = ["State"]

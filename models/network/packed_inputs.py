@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.memory.item_table import ItemContents
-from models.sparse_rows import Group, grouped, row_numbers
+from models.sparse_rows import SparseRows, group_rows, row_numbers
 
 __all__ = ["BAGS", "INTS", "PAST", "ROW_FLOATS", "TABLES", "pack_step", "pack_users"]
 
@@ -47,20 +47,20 @@ def user_tokens(users: Inputs) -> tuple[NDArray[np.int32], NDArray[np.int32], ND
     )
 
 
-def _places(past: NDArray[np.integer], group: Group) -> NDArray[np.int32]:
+def _places(past: NDArray[np.integer], group: SparseRows) -> NDArray[np.int32]:
     """`[b, l]`: where each past item is in the group's `unique`, from 1; 0 where there is none."""
     return np.where(past > 0, group.place.reshape(past.shape) + 1, 0).astype(np.int32)
 
 
 def pack_users(users: Inputs, contents: ItemContents) -> Inputs:
-    """The user tower's inputs for serving, from `models.training.prepare`'s.
+    """The user tower's inputs for serving, from `models.training.prepare_batch`'s.
 
     Returns:
         ints `[b, 1 + 4·l]` (row, then `PAST`: places of past items, types, ages, dwells),
         past `[p]` (rows of the distinct past items) int32, past/words and so on (see
         `ItemContents.of`); clock `[b, c]`, tokens `[2, t]`, scale `[2·b]`.
     """
-    group = grouped(users["past"].ravel())
+    group = group_rows(users["past"].ravel())
     places = _places(users["past"], group)
     columns = [users["rows"][:, None], places, *(users[name] for name in PAST[1:])]
     rows, owner, scale = user_tokens(users)
@@ -88,18 +88,18 @@ def pack_step(given: Inputs) -> Inputs:
     """
     users, items = given["users"], given["items"]
     tokens, token_owner, token_scale = user_tokens(users)
-    history = grouped(users["past"].ravel())
+    history = group_rows(users["past"].ravel())
     past = given["contents"].of(history.unique)
     words = np.concatenate([items["words"][0], past["words"][0]])
     word_owner = np.concatenate(
         [items["words"][1], past["words"][1] + np.int32(len(items["rows"]))]
     )
     groups = {
-        "user": grouped(users["rows"]),
-        "item": grouped(items["rows"]),
+        "user": group_rows(users["rows"]),
+        "item": group_rows(items["rows"]),
         "history": history,
-        "word": grouped(words, word_owner),
-        "attribute": grouped(tokens, token_owner),
+        "word": group_rows(words, word_owner),
+        "attribute": group_rows(tokens, token_owner),
     }
     parts = [users["rows"], _places(users["past"], history).ravel()]
     parts += [users[name].ravel() for name in PAST[1:]]
@@ -124,7 +124,7 @@ def pack_step(given: Inputs) -> Inputs:
     }
 
 
-def _arrays(groups: dict[str, Group]) -> list[NDArray[np.int32]]:
+def _arrays(groups: dict[str, SparseRows]) -> list[NDArray[np.int32]]:
     return [
         getattr(groups[table], part) for table in TABLES for part in ("unique", "owner", "segment")
     ]

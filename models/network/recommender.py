@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from models.config import ModelConfig
 from models.memory.item_table import ItemContents
-from models.network.devices import COMPUTED, compute_devices, over_devices
+from models.network.data_parallel import COMPUTED, compute_devices, over_devices
+from models.network.input_specs import Signatures
 from models.network.losses import ranking_loss, ranking_tasks, retrieval_loss
 from models.network.optimizers import Adam, Table
 from models.network.packed_inputs import PAST, pack_step, pack_users
-from models.network.signatures import Signatures
 from models.network.tensorflow_runtime import Tensor, recommenders, tensorflow
 from models.network.towers import ItemBias, UserTower, bag
 from models.schema import HEADS
@@ -110,11 +110,11 @@ class Recommender(tfrs.Model):
         }
 
     def users(self, inputs: Inputs, contents: ItemContents) -> Floats:
-        """Served vectors `[b, vector_dim]` of users, from `models.training.prepare`'s inputs."""
+        """Served vectors `[b, vector_dim]` of users, from what `prepare_batch` gives."""
         return np.array(self._users(pack_users(inputs, contents)))
 
     def items(self, inputs: Inputs) -> Floats:
-        """Item vectors v `[n, dim]`, from `models.training.prepare`'s inputs."""
+        """Item vectors v `[n, dim]`, from `models.training.prepare_batch`'s inputs."""
         return np.array(self._items({name: inputs[name] for name in self.signatures.items()}))
 
     def bias(self, features: Floats) -> Floats:

@@ -16,8 +16,8 @@ import xxhash
 from numpy.typing import NDArray
 
 from models.errors import JobError, RequestError
+from models.feature_batch import LENGTHS
 from models.network.text_fingerprint import fingerprint
-from models.rows import LENGTHS
 
 __all__ = [
     "MOST_TOKENS",

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from models.config import ModelConfig
+from models.feature_batch import AGE_BUCKETS, DWELL_BUCKETS
 from models.network.tensorflow_runtime import Tensor, tensorflow
-from models.rows import AGE_BUCKETS, DWELL_BUCKETS
 
 tf: Any = tensorflow()
 
@@ -117,7 +117,7 @@ class UserTower(tf.keras.layers.Layer):
     by a gain per column. Both start from nothing (Touvron et al., "Going deeper with image
     Transformers", ICCV 2021): a fresh one would be noise. As its shares are of the items' own
     vectors, it need not learn what follows an item, only which item counts.
-    What past items are like (`models.training.content_similarity`) adds up by the same counts to
+    What past items are like (`models.training.item_text_similarity`) adds up by the same counts to
     q, times a gain that is learned: an item-to-item model by words alone, which needs no event
     of an item. So do signs that stand for the past items (`models.memory.predecessors`), times a
     gain of their own: with an item's sketch of what came before it they make counts of what

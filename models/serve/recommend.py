@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import RequestError
-from models.network.head_scores import score_heads
+from models.network.numpy_heads import score_heads
 from models.schema import HEADS
-from models.serve.served_version import Past, Popular, Served
+from models.serve.served_version import GroupPopularity, Served, UserPast
 from models.store.store import Store
 
 __all__ = ["CANDIDATES", "Answer", "Recommendation", "history", "recommend"]
@@ -126,7 +126,7 @@ def recommend(
 
 
 def _by_model(
-    served: Served, past: Past, vector: Floats, k: int, include_seen: bool
+    served: Served, past: UserPast, vector: Floats, k: int, include_seen: bool
 ) -> list[Recommendation]:
     """Retrieve by inner product, rank by expected worth."""
     seen = np.isin(served.rows, past.seen)
@@ -187,7 +187,7 @@ def _log_softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     return shifted - np.log(np.exp(shifted).sum())
 
 
-def _nearest(served: Served, past: Past, chosen: Rows) -> list[str | None]:
+def _nearest(served: Served, past: UserPast, chosen: Rows) -> list[str | None]:
     """Of the user's recent items the one whose own part of the vector is nearest, by cosine."""
     wanted = [
         r for r, t in zip(past.recent_items, past.recent_types, strict=True) if t != "dislike"
@@ -219,7 +219,7 @@ def _keys(
 
 
 def _by_popularity(
-    served: Served, past: Past, keys: Mapping[str, str], k: int, include_seen: bool
+    served: Served, past: UserPast, keys: Mapping[str, str], k: int, include_seen: bool
 ) -> tuple[list[Recommendation], tuple[str, ...]]:
     """Recent popularity in the groups that are known, drawn to everybody's.
 
@@ -254,7 +254,7 @@ def _by_popularity(
     return found, tuple(group.key for group in groups)
 
 
-def _drawn(group: Popular, share: NDArray[np.float64]) -> NDArray[np.float64]:
+def _drawn(group: GroupPopularity, share: NDArray[np.float64]) -> NDArray[np.float64]:
     counts = np.zeros(len(share))
     counts[group.rows] = group.scores
     return (counts + _PRIOR * share) / (group.weight + _PRIOR)

@@ -19,13 +19,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from models.errors import StoreError
-from models.network.head_scores import load_heads
+from models.network.numpy_heads import load_heads
 from models.store.catalogue import read_catalogue
 from models.store.embeddings import embeddings_of, read_version
 from models.store.manifest import Manifest
 from models.store.store import Store
 
-__all__ = ["Catalogue", "Past", "Popular", "Served"]
+__all__ = ["Catalogue", "GroupPopularity", "Served", "UserPast"]
 
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
@@ -35,7 +35,7 @@ _META = {"dim", "examples", "item_default", "user_default"}
 
 
 @dataclass(frozen=True)
-class Past:
+class UserPast:
     """What a version knows of one user; empty for a stranger."""
 
     seen: Rows  # rows of the serving items
@@ -46,7 +46,7 @@ class Past:
 
 
 @dataclass(frozen=True)
-class Popular:
+class GroupPopularity:
     """Recent popularity in one group of users, or among all."""
 
     key: str
@@ -163,15 +163,15 @@ class Served:
         row = pc.index(self.user_ids, user).as_py()
         return self.user_vectors[row] if row >= 0 else None
 
-    def past(self, user: str) -> Past:
+    def past(self, user: str) -> UserPast:
         """What the user did, as far as this version knows."""
         row = pc.index(self.users["user_id"], user).as_py()
         default = np.asarray(self.meta["user_default"], np.float32)
         if row < 0:
             none = np.zeros(0, np.int64)
-            return Past(none, none, [], [], default)
+            return UserPast(none, none, [], [], default)
         found = self.users.slice(row, 1).to_pylist()[0]
-        return Past(
+        return UserPast(
             np.asarray(found["seen"], np.int64),
             np.asarray(found["recent_items"], np.int64),
             list(found["recent_types"]),
@@ -179,7 +179,7 @@ class Served:
             np.asarray(found["stats"], np.float32),
         )
 
-    def popular(self, keys: Mapping[str, str]) -> list[Popular]:
+    def popular(self, keys: Mapping[str, str]) -> list[GroupPopularity]:
         """The rows of ``popularity.parquet`` that are there, in the order of `keys`."""
         found = []
         for key in keys:
@@ -187,7 +187,7 @@ class Served:
             if row >= 0:
                 one = self.popularity.slice(row, 1).to_pylist()[0]
                 found.append(
-                    Popular(
+                    GroupPopularity(
                         key,
                         float(one["weight"]),
                         np.asarray(one["items"], np.int64),

@@ -21,7 +21,7 @@ from models.store import atomic_files
 from models.store.store import Store
 
 __all__ = [
-    "Keep",
+    "CopyPolicy",
     "embeddings_of",
     "lineage",
     "prune",
@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Keep:
+class CopyPolicy:
     """How often full copies are made, in versions, and how many are kept."""
 
     checkpoint_every: int
@@ -148,7 +148,7 @@ def read_version(store: Store, version: int | None, read: Callable[[int], T]) ->
     raise AssertionError("unreachable")
 
 
-def prune(store: Store, keep: Keep, protected: set[int]) -> None:
+def prune(store: Store, keep: CopyPolicy, protected: set[int]) -> None:
     """Remove snapshots, deltas, serving folders and checkpoints that nothing needs.
 
     Args:

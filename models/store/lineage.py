@@ -26,7 +26,7 @@ from msgspec.structs import replace
 from models.errors import JobError, RilletError
 from models.store import gate
 from models.store.canonical_bytes import chain
-from models.store.embeddings import Keep, prune
+from models.store.embeddings import CopyPolicy, prune
 from models.store.manifest import Manifest, utc_ms
 from models.store.prediction_files import PredictionFiles
 from models.store.recovery import mend_current
@@ -111,7 +111,7 @@ class Lineage:
     store: Store
     trainers: TrainerFactory
     publish: Sequence[Callable[[Sequence[Publication]], None]]
-    keep: Keep
+    keep: CopyPolicy
     clock: Callable[[], int]
     start: int
     last: int

@@ -8,6 +8,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from models.config import ModelConfig
+from models.feature_batch import attribute_names
 from models.network.text_encoder import (
     HashedSubwords,
     TextEncoder,
@@ -17,9 +18,8 @@ from models.network.text_encoder import (
     item_tokens,
     length_buckets,
 )
-from models.rows import attribute_names
 from models.schema import ITEMS, USERS
-from models.training.content_similarity import ContentSimilarity
+from models.training.item_text_similarity import ContentSimilarity
 
 __all__ = ["Attributes", "Catalogue"]
 

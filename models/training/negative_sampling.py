@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Negatives", "draw", "hottest", "mask"]
+__all__ = ["Negatives", "draw_negatives", "excluded_mask", "hottest"]
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Negatives:
     correction: NDArray[np.float32]  # [k] −ln P(included); −1e9 on padding
 
 
-def draw(
+def draw_negatives(
     hot: NDArray[np.integer], known: NDArray[np.integer], size: int, rng: np.random.Generator
 ) -> Negatives:
     """The hot items for certain, the rest a uniform sample of the others.
@@ -62,7 +62,7 @@ def hottest(
     return np.sort(candidates)
 
 
-def mask(
+def excluded_mask(
     negatives: Negatives, row: NDArray[np.integer], item: NDArray[np.integer], rows: int
 ) -> NDArray[np.bool_]:
     """`[rows, k]` bool: True where (row, item) is among the pairs given."""

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from models import ranking_metrics
 from models.memory.online_baselines import Arms, Excluded
 from models.memory.state import State
-from models.network.head_scores import score_heads
+from models.network.numpy_heads import score_heads
 from models.schema import BINARY_HEADS, EVENT_TYPES, HEADS, PREDICTIONS
-from models.training.prepare import Prepared
+from models.training.prepare_batch import Prepared
 
 __all__ = [
     "Evaluation",
@@ -105,9 +105,9 @@ def evaluate(
         greater[part], ties[part] = ranking_metrics.count_above(scores, true)
         place[part] = greater[part] + 1
         level = np.flatnonzero(ties[part] > 0)
-        place[part][level] = ranking_metrics.place(scores[level], true[level], order)
+        place[part][level] = ranking_metrics.rank_of_true(scores[level], true[level], order)
         if keep_top:
-            top.extend(ranking_metrics.best(row, order, keep_top) for row in scores)
+            top.extend(ranking_metrics.top_columns(row, order, keep_top) for row in scores)
     held = rows[known]
     tuned = _drawn(len(held), tune, step.number)
     arms = _arms(state, step, held[tuned])

@@ -48,7 +48,7 @@ stats `su`, `sv` `[n, S]` (the defaults for who is not in the files)::
     dwell_s = expm1(out[:, 3])                      # expected dwell in seconds
     rating = out[:, 4]                              # in the log's own units
 
-`models.network.head_scores.score_heads` is that pass; the score of an item for a user is the inner
+`models.network.numpy_heads.score_heads` is that pass; the score of an item for a user is the inner
 product `u @ v`, comparable within one user only.
 """
 

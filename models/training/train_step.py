@@ -6,21 +6,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.config import ModelConfig
+from models.feature_batch import Batch
 from models.memory.state import State
 from models.network.recommender import Recommender
-from models.rows import Batch
 from models.schema import BINARY_HEADS, HEADS
 from models.sparse_rows import distinct
-from models.training.negative_sampling import Negatives, draw, hottest, mask
-from models.training.prepare import Prepared, item_inputs
+from models.training.negative_sampling import Negatives, draw_negatives, excluded_mask, hottest
+from models.training.prepare_batch import Prepared, item_inputs
 from models.training.prequential import head_stats
 
-__all__ = ["learn"]
+__all__ = ["train_on"]
 
 Ints = NDArray[np.integer]
 
 
-def learn(
+def train_on(
     config: ModelConfig, model: Recommender, state: State, step: Prepared
 ) -> tuple[dict[str, Any], Ints]:
     """Go through the rows once (or `passes` times), in the batch's order.
@@ -39,7 +39,7 @@ def learn(
         order = used if turn == 0 else rng.permutation(used)
         for first, size in _spans(len(order), config):
             rows = np.sort(order[first : first + size])
-            negatives = draw(hot, known, config.negatives, rng)
+            negatives = draw_negatives(hot, known, config.negatives, rng)
             loss, finite = model.train(_inputs(config, state, step, rows, weights, negatives, size))
             moved.append(negatives.rows)
             losses.extend([loss] if finite else [])
@@ -99,7 +99,7 @@ def _inputs(
         "contents": state.contents(),
         "features": state.stream.features(step.now, items),
         "correction": negatives.correction,
-        "masked": mask(negatives, row, item, size),
+        "masked": excluded_mask(negatives, row, item, size),
         "weights": _pad((weights[rows] * held[:, None]).astype(np.float32), size),
         "stats": _pad(head_stats(state, step.users[rows], step.items[rows]), size),
         "targets": _pad(np.clip(targets, -10.0, 10.0).astype(np.float32), size),

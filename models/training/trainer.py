@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from models.config import ModelConfig
 from models.errors import StoreError
+from models.feature_batch import Part, embeddings
 from models.memory.state import State
 from models.network.recommender import Recommender
 from models.network.text_encoder import text_encoder
 from models.network.weights import head_weights, load_variables, weights_by_name
 from models.row_arrays import NEVER
-from models.rows import Part, embeddings
 from models.schema import HEADS
-from models.training.prepare import Prepared, Preparer, item_inputs, profile_inputs
+from models.training.prepare_batch import Prepared, Preparer, item_inputs, profile_inputs
 from models.training.prequential import (
     Evaluation,
     K,
@@ -30,7 +30,7 @@ from models.training.prequential import (
 )
 from models.training.rehearsal import Rehearsal
 from models.training.serving_files import write_serving
-from models.training.train_step import learn
+from models.training.train_step import train_on
 from models.training.update_memory import update_memory
 from models.training.warm_start import WarmStart
 
@@ -130,12 +130,12 @@ class Trainer:
 
     def _learn(self, step: Prepared, evaluation: Evaluation | None) -> tuple[dict[str, Any], Ints]:
         """Train on the rows, and on some of the log again: a report, the item rows that moved."""
-        told, moved = learn(self.config, self.model, self.state, step)
+        told, moved = train_on(self.config, self.model, self.state, step)
         losses = 1.0 - evaluation.figures()["ndcg@20"] if evaluation else np.zeros(0)
         again = self.rehearsal.next(step.number, len(step.batch), losses, self.log)
         if again.batch is not None:
             past = self._preparer.prepare_again(self.state, again.number, again.batch)
-            moved = np.union1d(moved, learn(self.config, self.model, self.state, past)[1])
+            moved = np.union1d(moved, train_on(self.config, self.model, self.state, past)[1])
         return told | again.figures, moved
 
     def _remember(self, step: Prepared) -> None:

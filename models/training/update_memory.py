@@ -5,7 +5,7 @@ import numpy as np
 from models.memory.state import State
 from models.row_arrays import NEVER
 from models.training.catalogue_features import Attributes
-from models.training.prepare import Prepared
+from models.training.prepare_batch import Prepared
 
 __all__ = ["update_memory"]
 

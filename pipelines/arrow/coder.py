@@ -7,9 +7,16 @@ named here too.
 import apache_beam as beam
 import pyarrow as pa
 
-from pipelines.arrow.ipc import concat, conform, decode, encode, plain
+from pipelines.arrow.ipc import concat, conform_to_schema, decode, encode, without_dictionaries
 
-__all__ = ["RecordBatchCoder", "concat", "conform", "decode", "encode", "plain"]
+__all__ = [
+    "RecordBatchCoder",
+    "concat",
+    "conform_to_schema",
+    "decode",
+    "encode",
+    "without_dictionaries",
+]
 
 
 class RecordBatchCoder(beam.coders.Coder):

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from pipelines.arrow.columns import encode_map
 
-__all__ = ["concat", "conform", "decode", "encode", "plain"]
+__all__ = ["concat", "conform_to_schema", "decode", "encode", "without_dictionaries"]
 
 
 _WIRE = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
@@ -36,7 +36,7 @@ def decode(data: bytes) -> pa.RecordBatch:
         return reader.read_next_batch()
 
 
-def plain(batch: pa.RecordBatch) -> pa.RecordBatch:
+def without_dictionaries(batch: pa.RecordBatch) -> pa.RecordBatch:
     """The same rows with every dictionary-encoded column written out."""
     columns = [
         column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
@@ -46,7 +46,7 @@ def plain(batch: pa.RecordBatch) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=pa.schema(fields, batch.schema.metadata))
 
 
-def conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+def conform_to_schema(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     """The rows with exactly the columns and types of `schema`, dictionaries written out.
 
     A column that the batch lacks becomes null; one that `schema` lacks is left out.

@@ -11,7 +11,7 @@ from pipelines.arrow.columns import encode_map
 from pipelines.arrow.ipc import concat
 from pipelines.schema import EVENTS
 
-__all__ = ["compact", "join", "split", "take"]
+__all__ = ["compact_dictionaries", "join_batches", "split", "take"]
 
 
 def split(
@@ -25,7 +25,7 @@ def split(
     for number, end in enumerate(ends.tolist()):
         start = int(ends[number - 1]) if number else 0
         if end > start:
-            yield number, compact(moved.slice(start, end - start))
+            yield number, compact_dictionaries(moved.slice(start, end - start))
 
 
 def take(batch: pa.RecordBatch, indices: pa.Array) -> pa.RecordBatch:
@@ -36,7 +36,7 @@ def take(batch: pa.RecordBatch, indices: pa.Array) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, names=batch.schema.names).take(indices)
 
 
-def compact(batch: pa.RecordBatch) -> pa.RecordBatch:
+def compact_dictionaries(batch: pa.RecordBatch) -> pa.RecordBatch:
     """The same rows; dictionaries, also those in maps, hold only what the rows use."""
     columns = [_compact_any(column) for column in batch.columns]
     return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
@@ -74,7 +74,7 @@ def _compact(column: pa.DictionaryArray) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(pa.array(moved, mask=mask), kept)
 
 
-def join(batches: Iterable[pa.RecordBatch]) -> pa.RecordBatch:
+def join_batches(batches: Iterable[pa.RecordBatch]) -> pa.RecordBatch:
     """Batches of EVENTS → one, however their columns are encoded."""
     at = EVENTS.get_field_index("context")
     alike = []

@@ -23,19 +23,20 @@ from pipelines.arrow.columns import as_int64
 from pipelines.arrow.hashing import Hashes, hash_strings
 from pipelines.arrow.shuffle import Spread
 from pipelines.arrow.spill_files import Place, gather
-from pipelines.bounded.featurize import FeatureRowsCoder  # noqa: F401 - registered on import
+from pipelines.bounded.featurize import DEAD, ROWS, with_dead
 from pipelines.bounded.run_state import Past, load, revise, tell_apart, write_ids
 from pipelines.clean.fingerprints import drop
+from pipelines.clean.quarantine import Suspicion, quarantined
 from pipelines.clean.too_late import too_late
 from pipelines.config import FeatureConfig
 from pipelines.features.rows import FeatureRows
-from pipelines.features.user_memory import Memory, go_on
-from pipelines.metrics import count
+from pipelines.features.user_state import Memory, go_on
+from pipelines.metrics import count, count_all
 from pipelines.schema import EVENTS
 
 __all__ = ["DEAD", "FRESH", "FeaturizeOn", "Recognise"]
 
-FRESH, DEAD = "fresh", "dead"
+FRESH = "fresh"
 
 
 class _Recognise(beam.DoFn):
@@ -88,13 +89,14 @@ class Recognise(beam.PTransform):
 
 @dataclass(eq=False, kw_only=True)
 class FeaturizeOn(beam.PTransform):
-    """Fresh events → (shard, rows), going on from the users of earlier runs.
+    """Fresh events → `.rows`: (shard, rows), going on from the users of earlier runs.
 
-    The rows do not depend on the number of shards. What the next run has to know
-    is left in `pending`. Counts `duplicates` and `rows`.
+    The rows do not depend on the number of shards; `.dead` are letters of events in
+    quarantine. What the next run has to know is left in `pending`. Counts `duplicates` and `rows`.
 
     Attributes:
         config: of the kernel.
+        suspicion: which events are quarantined.
         state: folder that the last completed run left, or one that does not exist.
         pending: folder that becomes the next one.
         lost: of `pipelines.clean.deduplicate.FindRepeats`.
@@ -102,14 +104,13 @@ class FeaturizeOn(beam.PTransform):
     """
 
     config: FeatureConfig
+    suspicion: Suspicion
     state: Path
     pending: Path
     lost: beam.PCollection[pa.RecordBatch]
     folder: Path
 
-    def expand(
-        self, events: beam.PCollection[pa.RecordBatch]
-    ) -> beam.PCollection[tuple[int, FeatureRows]]:
+    def expand(self, events: beam.PCollection[pa.RecordBatch]) -> beam.pvalue.DoOutputsTuple:
         """By user: the past and the present of a user together."""
         spread = Spread(_users, self.config.shards, EVENTS, self.folder)
         remembered = (
@@ -120,12 +121,13 @@ class FeaturizeOn(beam.PTransform):
         )
         fresh = events | "Spread" >> beam.ParDo(spread).with_output_types(tuple[int, Place])
         kernel = beam.ParDo(
-            _Kernel(self.config, self.state, self.pending), beam.pvalue.AsList(self.lost)
+            _Kernel(self.config, self.suspicion, self.state, self.pending),
+            beam.pvalue.AsList(self.lost),
         )
-        return (
+        return with_dead(
             {"events": fresh, "users": remembered}
             | "By user" >> beam.CoGroupByKey()
-            | "Features" >> kernel.with_output_types(tuple[int, FeatureRows])
+            | "Features" >> kernel.with_outputs(DEAD, main=ROWS)
         )
 
 
@@ -146,8 +148,11 @@ def _recall(state: str, shards: int) -> Iterator[tuple[int, bytes]]:
 class _Kernel(beam.DoFn):
     """Calls the kernel on a shard, and leaves what the next run has to know of it."""
 
-    def __init__(self, config: FeatureConfig, state: Path, pending: Path) -> None:
-        self._config, self._state, self._pending = config, state, pending
+    def __init__(
+        self, config: FeatureConfig, suspicion: Suspicion, state: Path, pending: Path
+    ) -> None:
+        self._config, self._suspicion = config, suspicion
+        self._state, self._pending = state, pending
 
     def setup(self) -> None:
         """Load what the last run left."""
@@ -155,15 +160,19 @@ class _Kernel(beam.DoFn):
 
     def process(
         self, shard: tuple[int, dict[str, Iterable[Any]]], lost: list[pa.RecordBatch]
-    ) -> Iterator[tuple[int, FeatureRows]]:
+    ) -> Iterator[Any]:
         number, given = shard
         arrived = gather(given["events"], EVENTS)
         parts = [Memory.from_bytes(data) for data in given["users"]]
         memory = Memory.concat(parts) if parts else Memory.empty()
         events = drop(arrived, lost)
-        rows, memory, repeats = featurize(memory, events, self._past, self._config)
-        count("duplicates", arrived.num_rows - events.num_rows + repeats)
+        apart = self._suspicion.set_apart(events)
+        rows, memory, repeats = featurize(memory, apart.events, self._past, self._config)
+        count("duplicates", arrived.num_rows - events.num_rows + apart.repeats + repeats)
+        count_all(quarantined(apart.by_rule))
         self._leave(number, memory, events)
+        if apart.letters.num_rows:
+            yield beam.pvalue.TaggedOutput(DEAD, apart.letters)
         if rows is not None:
             count("rows", len(rows))
             yield number, rows

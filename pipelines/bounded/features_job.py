@@ -6,11 +6,12 @@ from typing import Any
 
 import apache_beam as beam
 
-from pipelines.beam_options import pipeline_options
+from pipelines.beam_args import pipeline_options
 from pipelines.bounded.feature_files import WriteRows, publish, work_folder
 from pipelines.bounded.featurize import Featurize
 from pipelines.clean.dead_letters import KeepDeadLetters
 from pipelines.clean.deduplicate import FindRepeats
+from pipelines.clean.quarantine import Suspicion, by_rule
 from pipelines.clean.validate import Validate
 from pipelines.config import JobConfig
 from pipelines.errors import explain
@@ -34,12 +35,18 @@ def build(
     lost = parsed.valid | "Deduplicate" >> FindRepeats(
         horizon_ms=features.dedupe_horizon, shards=features.shards, folder=shuffle
     )
-    _ = (
-        parsed.valid
-        | "Featurize" >> Featurize(config=features, lost=lost, folder=shuffle)
-        | "Write" >> WriteRows(folder=out / "features", history=features.history)
+    made = parsed.valid | "Featurize" >> Featurize(
+        config=features,
+        suspicion=Suspicion(config.clean, features.window),
+        lost=lost,
+        folder=shuffle,
     )
-    _ = parsed.dead | "DeadLetters" >> KeepDeadLetters(folder=out / "dead_letters")
+    _ = made.rows | "Write" >> WriteRows(folder=out / "features", history=features.history)
+    _ = (
+        (parsed.dead, made.dead)
+        | "Dead" >> beam.Flatten()
+        | "DeadLetters" >> KeepDeadLetters(folder=out / "dead_letters")
+    )
 
 
 def run_features(
@@ -98,9 +105,10 @@ def _summary(counted: dict[str, int]) -> dict[str, Any]:
     valid, duplicates = counted.get("valid", 0), counted.get("duplicates", 0)
     return {
         "read": counted.get("read", 0),
-        "valid": valid - duplicates,
+        "valid": valid - duplicates - dead["quarantined"],
         "duplicates": duplicates,
         "dead": {reason: number for reason, number in dead.items() if number},
         "rows": counted.get("rows", 0),
         "extra_fields": counted.get("extra_fields", 0),
+        **by_rule(counted),
     }

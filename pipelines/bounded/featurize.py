@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
@@ -13,14 +14,17 @@ from pipelines.arrow.hashing import Hashes, hash_strings
 from pipelines.arrow.shuffle import Spread
 from pipelines.arrow.spill_files import Place, gather
 from pipelines.clean.fingerprints import drop
+from pipelines.clean.quarantine import Suspicion, quarantined
 from pipelines.config import FeatureConfig
 from pipelines.features.aggregate import aggregate
 from pipelines.features.observations import observe, read_log
 from pipelines.features.rows import FeatureRows
-from pipelines.metrics import count
+from pipelines.metrics import count, count_all
 from pipelines.schema import EVENTS
 
-__all__ = ["FeatureRowsCoder", "Featurize"]
+__all__ = ["DEAD", "ROWS", "FeatureRowsCoder", "Featurize", "with_dead"]
+
+ROWS, DEAD = "rows", "dead"
 
 _log = logging.getLogger("rillet")
 
@@ -62,29 +66,33 @@ beam.coders.registry.register_coder(FeatureRows, FeatureRowsCoder)
 
 @dataclass(eq=False, kw_only=True)
 class Featurize(beam.PTransform):
-    """Valid events → (shard, rows); the rows do not depend on the number of shards.
+    """Valid events → `.rows`: (shard, rows), and `.dead` letters of those in quarantine.
 
-    Counts `duplicates` and `rows`.
+    The rows do not depend on the number of shards. Counts `duplicates` and `rows`.
     """
 
     config: FeatureConfig
+    suspicion: Suspicion
     lost: beam.PCollection[pa.RecordBatch]  # of `pipelines.clean.deduplicate.FindRepeats`
     folder: Path  # for the shuffle; every worker sees it
 
-    def expand(
-        self, events: beam.PCollection[pa.RecordBatch]
-    ) -> beam.PCollection[tuple[int, FeatureRows]]:
+    def expand(self, events: beam.PCollection[pa.RecordBatch]) -> beam.pvalue.DoOutputsTuple:
         """By user, the whole past of a user together."""
         spread = Spread(_users, self.config.shards, EVENTS, self.folder)
-        return (
+        kernel = beam.ParDo(_Kernel(self.config, self.suspicion), beam.pvalue.AsList(self.lost))
+        return with_dead(
             events
             | "Spread" >> beam.ParDo(spread).with_output_types(tuple[int, Place])
             | "By user" >> beam.GroupByKey()
-            | "Features"
-            >> beam.ParDo(_Kernel(self.config), beam.pvalue.AsList(self.lost)).with_output_types(
-                tuple[int, FeatureRows]
-            )
+            | "Features" >> kernel.with_outputs(DEAD, main=ROWS)
         )
+
+
+def with_dead(made: beam.pvalue.DoOutputsTuple) -> beam.pvalue.DoOutputsTuple:
+    """Rows and dead letters with the types of what is in them."""
+    made[ROWS].element_type = beam.typehints.Tuple[int, FeatureRows]
+    made[DEAD].element_type = pa.RecordBatch
+    return made
 
 
 def _users(batch: pa.RecordBatch) -> Hashes:
@@ -94,20 +102,23 @@ def _users(batch: pa.RecordBatch) -> Hashes:
 class _Kernel(beam.DoFn):
     """Calls the kernel on a shard, and counts."""
 
-    def __init__(self, config: FeatureConfig) -> None:
-        self.config = config
+    def __init__(self, config: FeatureConfig, suspicion: Suspicion) -> None:
+        self.config, self.suspicion = config, suspicion
 
     def process(
         self, shard: tuple[int, Iterable[Place]], lost: list[pa.RecordBatch]
-    ) -> Iterator[tuple[int, FeatureRows]]:
+    ) -> Iterator[Any]:
         """One shard, whole."""
         number, places = shard
         events = gather(places, EVENTS)
         arrived = events.num_rows
-        events = drop(events, lost)
-        log = read_log(events)
+        apart = self.suspicion.set_apart(drop(events, lost))
+        log = read_log(apart.events)
         rows = aggregate(observe(log, self.config), self.config)
-        count("duplicates", arrived - len(log.user))
+        count("duplicates", arrived - apart.letters.num_rows - len(log.user))
+        count_all(quarantined(apart.by_rule))
         count("rows", len(rows))
         _log.info("features: %s rows of shard %d", f"{len(rows):,}", number)
+        if apart.letters.num_rows:
+            yield beam.pvalue.TaggedOutput(DEAD, apart.letters)
         yield number, rows

@@ -10,7 +10,7 @@ from models.store import atomic_files
 from models.store.manifest import utc_ms
 from models.store.store import Store
 from pipelines.batches.micro_batch import LogBatches, MicroBatch
-from pipelines.beam_options import TrainerOptions, pipeline_options
+from pipelines.beam_args import TrainerOptions, pipeline_options
 from pipelines.bounded import store_compatibility
 from pipelines.bounded.continued_run import FeaturizeOn, Recognise
 from pipelines.bounded.run_setup import RunRequest, catalogues, fine_tune, sinks_caught_up
@@ -18,6 +18,7 @@ from pipelines.bounded.run_state import write_ends
 from pipelines.bounded.stream_handover import check_files
 from pipelines.clean.dead_letters import KeepDeadLetters
 from pipelines.clean.deduplicate import FindRepeats
+from pipelines.clean.quarantine import Suspicion
 from pipelines.clean.validate import Validate
 from pipelines.metrics import counters
 from pipelines.publish import check_sinks
@@ -42,15 +43,21 @@ def build(pipeline: beam.Pipeline, request: RunRequest, store: Store, start: int
     lost = told.fresh | "Deduplicate" >> FindRepeats(
         horizon_ms=features.dedupe_horizon, shards=features.shards, folder=shuffle
     )
+    made = told.fresh | "Featurize" >> FeaturizeOn(
+        config=features,
+        suspicion=Suspicion(config.clean, features.window),
+        state=state,
+        pending=pending,
+        lost=lost,
+        folder=shuffle,
+    )
     _ = (
-        told.fresh
-        | "Featurize"
-        >> FeaturizeOn(config=features, state=state, pending=pending, lost=lost, folder=shuffle)
+        made.rows
         | "MicroBatch" >> MicroBatch(log=log, seen=partial(write_ends, pending / "ends.json"))
         | "FineTune" >> FineTuneModel(job=fine_tune(request, store), resource_hints=hints)
     )
     _ = (
-        (parsed.dead, told.dead)
+        (parsed.dead, told.dead, made.dead)
         | "Dead" >> beam.Flatten()
         | "DeadLetters" >> KeepDeadLetters(folder=store.root / "dead_letters")
     )
@@ -60,7 +67,7 @@ def _parsed(pipeline: beam.Pipeline, request: RunRequest) -> beam.pvalue.DoOutpu
     """Events, dead letters and counts of the sources."""
     if is_topic(request.events):
         from pipelines.read.kafka.source import ReadKafka
-        from pipelines.read.kafka.topic_uri import KafkaSource
+        from pipelines.read.kafka.source_spec import KafkaSource
 
         source = KafkaSource.parse(request.events[0])
         return pipeline | "Read" >> ReadKafka(source=source, live=False)

@@ -20,7 +20,7 @@ from models.store.manifest import utc_ms
 from models.store.recovery import recover
 from models.store.store import Store
 from models.training.retrain import Retrain
-from pipelines.beam_options import TrainerOptions, pipeline_options
+from pipelines.beam_args import TrainerOptions, pipeline_options
 from pipelines.bounded import store_compatibility
 from pipelines.bounded.stored_settings import stored_model
 from pipelines.clock import wall_clock_ms

@@ -10,10 +10,10 @@ from typing import Any
 import pyarrow as pa
 
 from models.network.text_encoder import text_encoder
-from models.store.embeddings import Keep
+from models.store.embeddings import CopyPolicy
 from models.store.store import Store
 from pipelines.config import JobConfig
-from pipelines.publish import FileSink, Follow, flush
+from pipelines.publish import FileSink, StartFollowers, catch_up_sinks
 from pipelines.read.catalogues import Catalogue, read_items, read_users
 from pipelines.train.fine_tune import TRAINER, FineTune
 
@@ -46,11 +46,11 @@ def fine_tune(request: RunRequest, store: Store) -> FineTune:
     return FineTune(
         store=store,
         model=request.config.model.model_copy(update={"overlap": overlap}),
-        keep=Keep(**request.config.store.model_dump()),
+        keep=CopyPolicy(**request.config.store.model_dump()),
         sinks=[FileSink(store).publish],
         predictions=request.predictions,
         trainer=request.trainer,
-        follow=Follow(store, request.sinks),
+        follow=StartFollowers(store, request.sinks),
     )
 
 
@@ -58,7 +58,7 @@ def sinks_caught_up(request: RunRequest, store: Store) -> dict[str, Any]:
     """Bring the sinks up to the store, within a limit; what to tell of them."""
     if not request.sinks:
         return {}
-    return {"sinks": flush(store, request.sinks, request.flush_s)}
+    return {"sinks": catch_up_sinks(store, request.sinks, request.flush_s)}
 
 
 def catalogues(request: RunRequest) -> tuple[pa.Table | None, pa.Table | None]:

@@ -6,7 +6,7 @@ A completed run leaves in `store/state/<last batch>/`:
 |---|---|
 | `past.json` | frontier, newest event time, revisions of windows that may yet be revised |
 | `ids.arrow` | hash and time of every event within the dedupe horizon |
-| `users-0003.bin` | `pipelines.features.user_memory.Memory` of some users |
+| `users-0003.bin` | `pipelines.features.user_state.Memory` of some users |
 
 The next run's events are told apart by it: repeats, late ones, too late ones.
 """

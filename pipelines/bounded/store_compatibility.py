@@ -21,6 +21,7 @@ from models.store.recovery import recover
 from models.store.store import Store
 from models.store.version_numbers import last_trained_batch
 from pipelines.bounded.run_state import Past, advance, load, read_ends, save
+from pipelines.clean.quarantine import by_rule
 from pipelines.clock import wall_clock_ms
 from pipelines.config import FeatureConfig, JobConfig
 from pipelines.errors import StoreError
@@ -31,6 +32,10 @@ __all__ = ["check", "finish", "held", "pending_path", "put_catalogue", "shuffle_
 _FREE = {("features", "shards"), ("model", "overlap"), ("model", "text_model")}
 """Settings that change neither rows nor versions, or follow from others; of a text model its
 files count, not its path."""
+
+
+_AFTER_PARSING = ("too_late", "quarantined")
+"""Reasons for which valid events become dead letters."""
 
 
 @contextmanager
@@ -109,6 +114,7 @@ def summary(store: Store, counted: dict[str, int], past: Past) -> dict[str, Any]
     """
     versions = store.versions()
     newest = store.manifest(versions[-1]) if versions else None
+    refused = sum(counted.get(f"dead_{reason}", 0) for reason in _AFTER_PARSING)
     served, rows = store.current(), counted.get("rows", 0)
     duplicates = counted.get("duplicates", 0)
     told = f"{rows} rows" if rows else "nothing new in these events"
@@ -120,7 +126,7 @@ def summary(store: Store, counted: dict[str, int], past: Past) -> dict[str, Any]
         "versions": len(versions),
         "served": served,
         "read": counted.get("read", 0),
-        "valid": counted.get("valid", 0) - duplicates - counted.get("dead_too_late", 0),
+        "valid": counted.get("valid", 0) - duplicates - refused,
         "rows": rows,
         "dead": {
             reason: counted[f"dead_{reason}"]
@@ -131,6 +137,7 @@ def summary(store: Store, counted: dict[str, int], past: Past) -> dict[str, Any]
         "digest": newest.digest if newest else None,
         "max_event_time": utc_ms(past.newest).isoformat() if newest else None,
         "message": message,
+        **by_rule(counted),
     }
 
 

@@ -1,7 +1,7 @@
 """Deduplication by event_id over the whole log, without shuffling the log for it.
 
 Most repeats are a message delivered twice: same id, user and instant. Those meet
-in the user's own shard, where they are left out (`pipelines.features.user_order`). What
+in the user's own shard, where they are left out (`pipelines.features.event_order`). What
 only a look at all events can tell is whether an id came with *another* user or
 instant. For that, a print of each event (`pipelines.clean.fingerprints`: a fifth of its
 size) goes to the shard of its id, and the few that lose come back::

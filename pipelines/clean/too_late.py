@@ -9,7 +9,7 @@ from models.store.manifest import utc_ms
 from pipelines.arrow.columns import as_int64
 from pipelines.schema import DEAD_LETTERS
 
-__all__ = ["too_late"]
+__all__ = ["payloads", "too_late"]
 
 
 def too_late(events: pa.RecordBatch, tick: int) -> pa.RecordBatch:
@@ -22,10 +22,6 @@ def too_late(events: pa.RecordBatch, tick: int) -> pa.RecordBatch:
             restart writes the same letters.
     """
     count = events.num_rows
-    payload = [
-        json.dumps(row, default=_text, ensure_ascii=False, sort_keys=True).encode()
-        for row in events.to_pylist(maps_as_pydicts="lossy")
-    ]
     reached = utc_ms(tick).isoformat()
     detail = [
         f"event_time: got {time.isoformat()}, the stream had reached {reached} and the window's "
@@ -33,7 +29,7 @@ def too_late(events: pa.RecordBatch, tick: int) -> pa.RecordBatch:
         for time in events.column("event_time").to_pylist()
     ]
     columns = [
-        pa.array(payload, pa.binary()),
+        pa.array(payloads(events), pa.binary()),
         pa.array(["too_late"] * count, pa.string()),
         pa.array(detail, pa.string()),
         pa.array(["stream"] * count, pa.string()),
@@ -41,6 +37,14 @@ def too_late(events: pa.RecordBatch, tick: int) -> pa.RecordBatch:
         pa.array([tick] * count, pa.int64()).cast(DEAD_LETTERS.field("seen_at").type),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=DEAD_LETTERS)
+
+
+def payloads(events: pa.RecordBatch) -> list[bytes]:
+    """EVENTS `[n]` → their content as lines of JSON that can be read again."""
+    return [
+        json.dumps(row, default=_text, ensure_ascii=False, sort_keys=True).encode()
+        for row in events.to_pylist(maps_as_pydicts="lossy")
+    ]
 
 
 def _text(time: datetime) -> str:

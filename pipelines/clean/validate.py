@@ -10,8 +10,8 @@ import pyarrow as pa
 from pipelines.arrow import coder  # noqa: F401 - registers the coder of batches
 from pipelines.clock import wall_clock_ms
 from pipelines.metrics import count_all
-from pipelines.read.parse.event_table import parse_rows
 from pipelines.read.parse.json_lines import LINES, parse_lines
+from pipelines.read.parse.parquet_rows import parse_rows
 from pipelines.read.parse.parsed import Parsed
 
 __all__ = ["COUNTS", "DEAD", "VALID", "Validate", "validate"]

@@ -14,6 +14,7 @@ from importlib.metadata import version
 import click
 
 from models.errors import RilletError
+from pipelines.cli.dead_letters import dead_letters
 from pipelines.cli.evaluate import evaluate
 from pipelines.cli.local import local
 from pipelines.cli.query import export, recommend, versions
@@ -66,6 +67,7 @@ for _command in (
     evaluate,
     retrain,
     export,
+    dead_letters,
     local,
     demo,
 ):

@@ -54,7 +54,7 @@ def echo_json(value: Any) -> None:
 def beam_args_of(context: click.Context) -> list[str]:
     """The options of a command that are Beam's; refuses what neither Beam nor Rillet knows."""
     import_beam()
-    from pipelines.beam_options import check_beam_args
+    from pipelines.beam_args import check_beam_args
 
     own = [name for parameter in context.command.params for name in parameter.opts]
     return check_beam_args(context.args, own)

@@ -6,12 +6,7 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from pipelines.cli.common import (
-    FiniteRange,
-    echo_json,
-    json_option,
-    store_option,
-)
+from pipelines.cli.common import FiniteRange, echo_json, json_option, store_option
 
 __all__ = ["evaluate"]
 

@@ -9,7 +9,7 @@ import click
 from pipelines.cli.common import FOLDER, FiniteRange, echo_json, json_option
 
 if TYPE_CHECKING:
-    from pipelines.local import PartStatus
+    from pipelines.local import ServiceStatus
 
 __all__ = ["local"]
 
@@ -38,7 +38,7 @@ def _parts(only: str) -> list[str]:
     return [name for name in only.split(",") if name]
 
 
-def _show(parts: "Sequence[PartStatus]", *, as_json: bool) -> None:
+def _show(parts: "Sequence[ServiceStatus]", *, as_json: bool) -> None:
     if as_json:
         echo_json([part.to_json() for part in parts])
         return

@@ -5,14 +5,7 @@ from pathlib import Path
 
 import click
 
-from pipelines.cli.common import (
-    BEAM,
-    FILE,
-    FiniteRange,
-    beam_args_of,
-    echo_json,
-    store_option,
-)
+from pipelines.cli.common import BEAM, FILE, FiniteRange, beam_args_of, echo_json, store_option
 
 __all__ = ["retrain"]
 

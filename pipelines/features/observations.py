@@ -2,7 +2,7 @@
 
 Everything works on a whole shard at once, in *user order*: (user, event_time,
 event_id by its bytes). What users did before these events comes as memories
-(`pipelines.features.user_memory`): past events that stand before the new ones, are looked back
+(`pipelines.features.user_state`): past events that stand before the new ones, are looked back
 at like any other, and are no observation themselves.
 """
 
@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from pipelines.arrow.columns import Codes, Ints, as_int64, encode_column, order_by, run_starts
 from pipelines.config import FeatureConfig
-from pipelines.features.user_order import user_order
+from pipelines.features.event_order import user_order
 from pipelines.schema import EVENT_TYPES
 
 __all__ = ["NONE", "Flags", "Floats", "Log", "Memories", "Observations", "observe", "read_log"]

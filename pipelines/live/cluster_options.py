@@ -6,13 +6,13 @@ from typing import Any
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines.beam_options import is_local, runner_name
+from pipelines.beam_args import is_local, runner_name
 from pipelines.errors import RequestError
 from pipelines.local import flink_address, flink_flags, flink_jar
 from pipelines.read.growing_folder import DirectorySource
-from pipelines.read.kafka.topic_uri import KafkaSource
+from pipelines.read.kafka.source_spec import KafkaSource
 
-__all__ = ["live_args", "live_options", "value_of", "watched"]
+__all__ = ["argument_value", "flink_to_monitor", "live_args", "live_options"]
 
 Source = KafkaSource | DirectorySource
 
@@ -42,7 +42,7 @@ def live_options(args: Sequence[str]) -> PipelineOptions:
     return PipelineOptions(list(args), **_VALUES)
 
 
-def value_of(name: str, args: Sequence[str]) -> str:
+def argument_value(name: str, args: Sequence[str]) -> str:
     """What `--name=value` or `--name value` says; empty where it is not said."""
     for place, arg in enumerate(args):
         if arg.startswith(f"--{name}="):
@@ -52,13 +52,13 @@ def value_of(name: str, args: Sequence[str]) -> str:
     return ""
 
 
-def watched(args: Sequence[str]) -> str:
+def flink_to_monitor(args: Sequence[str]) -> str:
     """`host:port` of the Flink that these arguments of `live_args` lead to; empty if unknown."""
-    master = value_of("flink_master", args)
+    master = argument_value("flink_master", args)
     if master:
         return "" if master.startswith("[") else master
     try:
-        here = flink_flags()["job_endpoint"] == value_of("job_endpoint", args)
+        here = flink_flags()["job_endpoint"] == argument_value("job_endpoint", args)
         return flink_address() if here else ""
     except RequestError:  # there is none on this machine
         return ""
@@ -101,7 +101,7 @@ def _cluster(args: Sequence[str], said: Set[str]) -> dict[str, str]:
         return flink_flags() if "flink" in runner_name(args).lower() else {}
     if "flink_master" in said:
         return {} if "flink_job_server_jar" in said else {"flink_job_server_jar": str(flink_jar())}
-    end = value_of("job_endpoint", args)
+    end = argument_value("job_endpoint", args)
     if "environment_type" in said or not end.startswith(("localhost:", "127.0.0.1:")):
         return {}
     return {"environment_type": "LOOPBACK"}

@@ -11,10 +11,10 @@ from filelock import FileLock
 
 from pipelines.arrow import coder  # noqa: F401 - registers the coder of batches
 from pipelines.clean.dead_letters import keep, reasons
-from pipelines.live.store_check import Door
+from pipelines.live.store_check import StoreCheck
 from pipelines.metrics import count
 
-__all__ = ["KeepLetters"]
+__all__ = ["KeepStreamDeadLetters"]
 
 STRETCH = 1 << 16
 """Positions of a source whose letters share a file: bounds what is written again for one more."""
@@ -23,7 +23,7 @@ STRETCH = 1 << 16
 class _Keep(beam.DoFn):
     """Dead letters → files, each letter once, however often it is seen."""
 
-    def __init__(self, folder: Path, door: Door | None) -> None:
+    def __init__(self, folder: Path, door: StoreCheck | None) -> None:
         self.folder, self.door = folder, door
 
     def setup(self) -> None:
@@ -46,11 +46,11 @@ class _Keep(beam.DoFn):
 
 
 @dataclass(eq=False, kw_only=True)
-class KeepLetters(beam.PTransform):
+class KeepStreamDeadLetters(beam.PTransform):
     """Batches of DEAD_LETTERS → files in `folder`, one for a stretch of a source."""
 
     folder: Path
-    door: Door | None = None
+    door: StoreCheck | None = None
 
     def expand(self, letters: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[str]:
         """At once: a stream has no end at which one could group them."""

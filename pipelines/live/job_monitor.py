@@ -14,7 +14,7 @@ from typing import Any
 from pipelines.errors import RequestError, RilletError, explain
 from pipelines.local import ask
 
-__all__ = ["Failures", "Watch"]
+__all__ = ["JobFailures", "JobMonitor"]
 
 _log = logging.getLogger("rillet")
 
@@ -28,7 +28,7 @@ _EVERY_S = 2.0
 
 
 @dataclass
-class Failures:
+class JobFailures:
     """The failures of a job, one after another."""
 
     _line: str = ""
@@ -54,7 +54,7 @@ class Failures:
 
 
 @dataclass
-class Watch:
+class JobMonitor:
     """Follows a job from a thread of its own until `close`.
 
     Attributes:
@@ -66,11 +66,11 @@ class Watch:
     master: str
     name: str
     error: RilletError | None = None
-    _failures: Failures = field(default_factory=Failures)
+    _failures: JobFailures = field(default_factory=JobFailures)
     _seen: int = 0
     _closed: threading.Event = field(default_factory=threading.Event)
 
-    def start(self) -> "Watch":
+    def start(self) -> "JobMonitor":
         """Begin to follow."""
         threading.Thread(target=self._follow, daemon=True, name="rillet-watch").start()
         return self

@@ -13,13 +13,13 @@ from pipelines.bounded.run_setup import RunRequest, catalogues, fine_tune, sinks
 from pipelines.bounded.run_state import Past
 from pipelines.bounded.stream_handover import check_stream, mark_stream
 from pipelines.errors import JobError
-from pipelines.live.cluster_options import live_args, live_options, value_of, watched
+from pipelines.live.cluster_options import argument_value, flink_to_monitor, live_args, live_options
 from pipelines.live.job import build
-from pipelines.live.job_monitor import Watch
-from pipelines.live.train_stage import let_go
+from pipelines.live.job_monitor import JobMonitor
+from pipelines.live.train_stage import close_idle_trainers
 from pipelines.metrics import counters
 from pipelines.publish import check_sinks
-from pipelines.read.kafka.topic_uri import KafkaSource
+from pipelines.read.kafka.source_spec import KafkaSource
 from pipelines.read.source_kind import live_source
 
 __all__ = ["run_live"]
@@ -44,7 +44,7 @@ def run_live(request: RunRequest) -> dict[str, Any]:
         start = store.last_batch()
         check_stream(
             store,
-            resumed=bool(value_of("savepoint_path", args)),
+            resumed=bool(argument_value("savepoint_path", args)),
             start_given=isinstance(source, KafkaSource) and source.start_given,
         )
         mark_stream(store, request.events[0])
@@ -57,7 +57,8 @@ def run_live(request: RunRequest) -> dict[str, Any]:
         try:
             _follow(result, args)
         finally:
-            let_go(store)  # of workers in this process (LOOPBACK), whose stream had no end
+            # Of workers in this process (LOOPBACK), whose stream had no end.
+            close_idle_trainers(store)
         counted = counters(result) | {"rows": _rows_since(store, start)}
         told = store_compatibility.summary(store, counted, _stood(store)) | sinks_caught_up(
             request, store
@@ -73,8 +74,8 @@ def _follow(result: PipelineResult, args: Sequence[str]) -> None:
     Raises:
         RilletError: what the job failed with, or was ended for.
     """
-    master = watched(args)
-    watch = Watch(master, value_of("job_name", args)).start() if master else None
+    master = flink_to_monitor(args)
+    watch = JobMonitor(master, argument_value("job_name", args)).start() if master else None
     try:
         stopped = _wait(result)
     finally:

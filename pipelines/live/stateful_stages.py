@@ -31,19 +31,20 @@ from apache_beam.utils.timestamp import Timestamp
 from pipelines.arrow import coder  # noqa: F401 - registers the coder of batches
 from pipelines.arrow.hashing import hash_strings
 from pipelines.arrow.partition import split
+from pipelines.clean.quarantine import quarantined
 from pipelines.clean.too_late import too_late
-from pipelines.config import FeatureConfig, WindowSpec
-from pipelines.live.state.journal import Entry, Journal, Mirror, Mirrors
+from pipelines.config import CleanConfig, FeatureConfig, WindowSpec
+from pipelines.live.state.journal import Entry, Journal, ShardState, ShardStates
 from pipelines.live.state.micro_batches import END_OF_STREAM, Cutter, LiveLog
-from pipelines.live.state.seen_events import Settled, Waiting
-from pipelines.live.state.start_state import Seed
-from pipelines.live.state.timer_grid import Grid
-from pipelines.live.state.user_features import Users
-from pipelines.live.store_check import Door
-from pipelines.metrics import count
+from pipelines.live.state.seen_events import SeenEvents, SettledEvents
+from pipelines.live.state.start_state import StartState
+from pipelines.live.state.timer_grid import TimerGrid
+from pipelines.live.state.user_features import UserFeatures
+from pipelines.live.store_check import StoreCheck
+from pipelines.metrics import count, count_all
 from pipelines.schema import EVENTS
 
-__all__ = ["DEAD", "CutLive", "DedupeLive", "FeaturizeLive", "Span"]
+__all__ = ["DEAD", "CutLive", "DedupeLive", "FeaturizeLive", "LogSpan"]
 
 DEAD = "dead"
 UNIQUE, ROWS = "unique", "rows"
@@ -57,19 +58,19 @@ _timer: Any = beam.DoFn.TimerParam(_TICK)
 _key: Any = beam.DoFn.KeyParam
 _tag: Any = beam.DoFn.DynamicTimerTagParam
 
-_mirrors: dict[str, Mirrors[Any]] = {}
+_mirrors: dict[str, ShardStates[Any]] = {}
 
 
 @dataclass
 class _Shards:
     """The journals of a stage: pickled with its DoFn, shared by its copies in a process."""
 
-    fresh: Callable[[int], Mirror]
+    fresh: Callable[[int], ShardState]
     stage: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def open(self, shard: Any, bag: Any, note: Any) -> Any:
         """The journal of a shard, as a context."""
-        mirrors = _mirrors.setdefault(self.stage, Mirrors())
+        mirrors = _mirrors.setdefault(self.stage, ShardStates())
         return Journal.opened(mirrors, shard, bag, note, partial(self.fresh, shard))
 
 
@@ -131,18 +132,18 @@ def _moment(tick: int, delay_ms: int) -> Timestamp:
 class _Dedupe(_Stage):
     """(shard of ids, events) → (shard of users, unique events), and letters of those too late."""
 
-    def __init__(self, seed: Seed) -> None:
+    def __init__(self, seed: StartState) -> None:
         super().__init__()
         self.seed = seed
 
-    def _fresh(self, shard: int) -> Waiting:
+    def _fresh(self, shard: int) -> SeenEvents:
         return self.seed.ids(shard)
 
-    def _tell(self, mirror: Waiting, tick: int) -> tuple[list[Any], list[Entry]]:
+    def _tell(self, mirror: SeenEvents, tick: int) -> tuple[list[Any], list[Entry]]:
         settled, entries = mirror.fire(tick)
         return ([] if settled is None else list(self._given_out(settled, tick))), entries
 
-    def _given_out(self, settled: Settled, tick: int) -> Iterator[Any]:
+    def _given_out(self, settled: SettledEvents, tick: int) -> Iterator[Any]:
         count("duplicates", settled.duplicates)
         if settled.late:
             count("late", settled.late)
@@ -154,27 +155,31 @@ class _Dedupe(_Stage):
 
 
 class _Featurize(_Stage):
-    """(shard of users, unique events) → (0, feature rows as bytes)."""
+    """(shard of users, unique events) → (0, rows as bytes), and letters of quarantined ones."""
 
     delay_ms = 1  # when all shards of ids have given out theirs
 
-    def __init__(self, seed: Seed) -> None:
+    def __init__(self, seed: StartState) -> None:
         super().__init__()
         self.seed = seed
 
-    def _fresh(self, shard: int) -> Users:
+    def _fresh(self, shard: int) -> UserFeatures:
         return self.seed.users(shard)
 
-    def _tell(self, mirror: Users, tick: int) -> tuple[list[Any], list[Entry]]:
-        parts, repeats, entries = mirror.fire(tick)
+    def _tell(self, mirror: UserFeatures, tick: int) -> tuple[list[Any], list[Entry]]:
+        parts, repeats, apart, entries = mirror.fire(tick)
         count("duplicates", repeats)
+        told: list[Any] = [(0, rows.to_bytes()) for rows in parts]
         if parts:
             count("rows", sum(map(len, parts)))
-        return [(0, rows.to_bytes()) for rows in parts], entries
+        if apart and apart.letters.num_rows:
+            count_all(quarantined(apart.by_rule))
+            told.append(beam.pvalue.TaggedOutput(DEAD, apart.letters))
+        return told, entries
 
 
 @dataclass(frozen=True)
-class Span:
+class LogSpan:
     """Batches of the log up to `last` are to be trained on; `final`: none will follow."""
 
     last: int
@@ -186,7 +191,7 @@ class _Cut(_Stage):
 
     delay_ms = 2  # when all shards of users have given out theirs
 
-    def __init__(self, log: LiveLog, grid: Grid, start: int, door: Door | None) -> None:
+    def __init__(self, log: LiveLog, grid: TimerGrid, start: int, door: StoreCheck | None) -> None:
         super().__init__()
         self.log, self.grid, self.start, self.door = log, grid, start, door
 
@@ -202,7 +207,7 @@ class _Cut(_Stage):
         before = mirror.number
         number, entries = mirror.fire(tick)
         final = tick == END_OF_STREAM
-        return ([Span(number, final=final)] if final or number > before else []), entries
+        return ([LogSpan(number, final=final)] if final or number > before else []), entries
 
 
 @dataclass(eq=False, kw_only=True)
@@ -219,7 +224,7 @@ class DedupeLive(beam.PTransform):
 
     def expand(self, events: beam.PCollection[pa.RecordBatch]) -> Any:
         """By shards of the event_id."""
-        spread, seed = beam.FlatMap(_by_id, self.config.shards), Seed(self.config, self.state)
+        spread, seed = beam.FlatMap(_by_id, self.config.shards), StartState(self.config, self.state)
         parsed = (
             events
             | "By id" >> spread.with_output_types(tuple[int, pa.RecordBatch])
@@ -236,22 +241,25 @@ def _by_id(events: pa.RecordBatch, shards: int) -> Iterator[tuple[int, pa.Record
 
 @dataclass(eq=False, kw_only=True)
 class FeaturizeLive(beam.PTransform):
-    """(shard of users, unique events) → (0, feature rows as bytes).
+    """(shard of users, unique events) → `.rows`: (0, feature rows as bytes), and `.dead`.
 
     Attributes:
         config: of the kernel.
         state: what runs on files left (`pipelines.live.state.start_state`).
+        clean: which events are quarantined, and become dead letters.
     """
 
     config: FeatureConfig
     state: Path | None = None
+    clean: CleanConfig = field(default_factory=CleanConfig)
 
-    def expand(
-        self, events: beam.PCollection[tuple[int, pa.RecordBatch]]
-    ) -> beam.PCollection[tuple[int, bytes]]:
+    def expand(self, events: beam.PCollection[tuple[int, pa.RecordBatch]]) -> Any:
         """By shards of users."""
-        features = beam.ParDo(_Featurize(Seed(self.config, self.state)))
-        return events | "Features" >> features.with_output_types(tuple[int, bytes])
+        features = beam.ParDo(_Featurize(StartState(self.config, self.state, self.clean)))
+        made = events | "Features" >> features.with_outputs(DEAD, main=ROWS)
+        made[ROWS].element_type = beam.typehints.Tuple[int, bytes]
+        made[DEAD].element_type = pa.RecordBatch
+        return made
 
 
 @dataclass(eq=False, kw_only=True)
@@ -261,9 +269,9 @@ class CutLive(beam.PTransform):
     log: LiveLog
     window: WindowSpec
     start: int
-    door: Door | None = None
+    door: StoreCheck | None = None
 
-    def expand(self, rows: beam.PCollection[tuple[int, bytes]]) -> beam.PCollection[Span]:
+    def expand(self, rows: beam.PCollection[tuple[int, bytes]]) -> beam.PCollection[LogSpan]:
         """One key."""
-        cut = beam.ParDo(_Cut(self.log, Grid.of_rows(self.window), self.start, self.door))
-        return rows | "Cut" >> cut.with_output_types(Span)
+        cut = beam.ParDo(_Cut(self.log, TimerGrid.of_rows(self.window), self.start, self.door))
+        return rows | "Cut" >> cut.with_output_types(LogSpan)

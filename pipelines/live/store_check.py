@@ -7,14 +7,14 @@ from typing import Any
 from models.store.store import Store
 from pipelines.errors import StoreError
 
-__all__ = ["Door"]
+__all__ = ["StoreCheck"]
 
 _FIXED = ("features", "batch")
 """What rows and batches follow from; the model may be retrained with another configuration."""
 
 
 @dataclass(frozen=True)
-class Door:
+class StoreCheck:
     """The store of a job, as its launcher saw it; picklable.
 
     Attributes:
@@ -26,7 +26,7 @@ class Door:
     made_with: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, store: Store) -> "Door":
+    def of(cls, store: Store) -> "StoreCheck":
         """As it is now; held by the caller."""
         return cls(store, _settings(store))
 

@@ -15,13 +15,13 @@ from apache_beam.utils.timestamp import Timestamp
 
 from models.store.store import Store
 from pipelines.clock import wall_clock_ms
-from pipelines.live.stateful_stages import Span
-from pipelines.live.store_check import Door
-from pipelines.live.trainer_thread import Forward
+from pipelines.live.stateful_stages import LogSpan
+from pipelines.live.store_check import StoreCheck
+from pipelines.live.trainer_thread import TrainerThread
 from pipelines.metrics import count_all, observe
-from pipelines.train.fine_tune import FineTune, counts_of, tell
+from pipelines.train.fine_tune import FineTune, count_followers, counts_of
 
-__all__ = ["TrainLive", "let_go"]
+__all__ = ["TrainLive", "close_idle_trainers"]
 
 PATIENCE_S = 2.0
 """How long the spans of a bundle wait, together, to be trained when nothing else is due.
@@ -41,28 +41,28 @@ _ASKED = ReadModifyWriteStateSpec("asked", VarIntCoder())
 _again: Any = beam.DoFn.TimerParam(_AGAIN)
 _asked: Any = beam.DoFn.StateParam(_ASKED)
 
-_live: dict[str, Forward] = {}
+_live: dict[str, TrainerThread] = {}
 _left: set[str] = set()
 _busy = threading.Lock()
 
 
-def _model(stage: str, job: FineTune, clock: Callable[[], int]) -> Forward:
+def _model(stage: str, job: FineTune, clock: Callable[[], int]) -> TrainerThread:
     """The live model of a stage: copies of its DoFn share one."""
     with _busy:
         _left.discard(stage)
         if stage not in _live:
-            _let_go(job.store)
-            _live[stage] = Forward(job, clock)
+            _close_idle(job.store)
+            _live[stage] = TrainerThread(job, clock)
         return _live[stage]
 
 
-def let_go(store: Store) -> None:
+def close_idle_trainers(store: Store) -> None:
     """Close the models of this process that train on a store and that no bundle needs any more."""
     with _busy:
-        _let_go(store)
+        _close_idle(store)
 
 
-def _let_go(store: Store) -> None:
+def _close_idle(store: Store) -> None:
     for stage in [one for one in _left if _live[one].store.root == store.root]:
         _left.discard(stage)
         _live.pop(stage).close()
@@ -75,7 +75,7 @@ class _Train(beam.DoFn):
     a crash it is gone on with, though the stream may be silent from then on.
     """
 
-    def __init__(self, job: FineTune, door: Door | None, clock: Callable[[], int]) -> None:
+    def __init__(self, job: FineTune, door: StoreCheck | None, clock: Callable[[], int]) -> None:
         self.job, self.door, self.clock = job, door, clock
         self.stage, self.until = uuid.uuid4().hex, 0.0
 
@@ -89,7 +89,7 @@ class _Train(beam.DoFn):
         self.until = time.monotonic() + PATIENCE_S
 
     def process(
-        self, element: tuple[int, Span], asked: Any = _asked, again: Any = _again
+        self, element: tuple[int, LogSpan], asked: Any = _asked, again: Any = _again
     ) -> Iterator[int]:
         """Have the versions made that are due; tell of those that were."""
         span, live = element[1], _model(self.stage, self.job, self.clock)
@@ -116,13 +116,13 @@ class _Train(beam.DoFn):
             asked.write(last)
             again.set(Timestamp(micros=self.clock() * 1_000) + AGAIN_S)
 
-    def _made(self, live: Forward) -> Iterator[int]:
+    def _made(self, live: TrainerThread) -> Iterator[int]:
         for made in live.made():
             count_all(counts_of(made.manifest))
             observe("train_ms", round(made.manifest.seconds * 1_000))
             observe("freshness_ms", made.freshness_ms)
             yield made.manifest.version
-        tell(live.following)
+        count_followers(live.following)
 
     def teardown(self) -> None:
         """Let the store go at the end of the stream.
@@ -135,7 +135,7 @@ class _Train(beam.DoFn):
                 return
             _left.add(self.stage)
             if live.finished:
-                _let_go(live.store)
+                _close_idle(live.store)
 
 
 @dataclass(eq=False, kw_only=True)
@@ -151,13 +151,13 @@ class TrainLive(beam.PTransform):
 
     job: FineTune
     resource_hints: dict[str, str] = field(default_factory=dict)
-    door: Door | None = None
+    door: StoreCheck | None = None
 
-    def expand(self, spans: beam.PCollection[Span]) -> beam.PCollection[int]:
+    def expand(self, spans: beam.PCollection[LogSpan]) -> beam.PCollection[int]:
         """One live model."""
         train = beam.ParDo(_Train(self.job, self.door, wall_clock_ms)).with_output_types(int)
         return (
             spans
-            | "One" >> beam.Map(lambda span: (0, span)).with_output_types(tuple[int, Span])
+            | "One" >> beam.Map(lambda span: (0, span)).with_output_types(tuple[int, LogSpan])
             | "Train" >> train.with_resource_hints(**self.resource_hints)
         )

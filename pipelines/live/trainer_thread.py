@@ -17,9 +17,9 @@ from models.store.lineage import Lineage, Step, Trainer, TrainerFactory
 from models.store.manifest import Manifest
 from models.store.store import Store
 from models.store.version_numbers import last_trained_batch
-from pipelines.train.fine_tune import FineTune, Following
+from pipelines.train.fine_tune import FineTune, SinkFollowers
 
-__all__ = ["Forward", "Made"]
+__all__ = ["MadeVersion", "TrainerThread"]
 
 _log = logging.getLogger("rillet")
 
@@ -42,7 +42,7 @@ class FailedStep:
 
 
 @dataclass
-class Unshaken:
+class SkippingTrainer:
     """A trainer whose step never raises: one poisoned batch must not stop a stream."""
 
     trainer: Trainer
@@ -76,15 +76,15 @@ class _Factory:
 
     inner: TrainerFactory
 
-    def fresh(self) -> Unshaken:
-        return Unshaken(self.inner.fresh())
+    def fresh(self) -> SkippingTrainer:
+        return SkippingTrainer(self.inner.fresh())
 
-    def restore(self, folder: Path) -> Unshaken:
-        return Unshaken(self.inner.restore(folder))
+    def restore(self, folder: Path) -> SkippingTrainer:
+        return SkippingTrainer(self.inner.restore(folder))
 
 
 @dataclass(frozen=True)
-class Made:
+class MadeVersion:
     """A version that the thread made."""
 
     manifest: Manifest
@@ -92,7 +92,7 @@ class Made:
     """Of its newest event, when it was on record."""
 
 
-class Forward:
+class TrainerThread:
     """The lineage of a running stream: holds the store, trains what it is told is in the log.
 
     A thread trains, so that whoever tells of new batches need not wait: a runner's
@@ -111,10 +111,10 @@ class Forward:
         self.store: Store = job.store
         self._job, self._clock, self._held = job, clock, ExitStack()
         self._held.enter_context(job.store.lock("writer"))
-        self.following: Following = self._held.enter_context(closing(job.follow()))
+        self.following: SinkFollowers = self._held.enter_context(closing(job.follow()))
         self._done = self._asked = last_trained_batch(job.store)
         self._goal = max(self._done, job.store.last_batch())
-        self._made: list[Made] = []
+        self._made: list[MadeVersion] = []
         self._error: Exception | None = None
         self._failed = self._final = self._closed = self._spent = False
         self._begin()
@@ -165,7 +165,7 @@ class Forward:
             raise JobError(f"training ended before micro-batch {last}: another job took over")
         return reached
 
-    def made(self) -> list[Made]:
+    def made(self) -> list[MadeVersion]:
         """The versions since the last call."""
         with self._change:
             made, self._made = self._made, []
@@ -211,7 +211,7 @@ class Forward:
 
     def _record(self, manifest: Manifest) -> None:
         newest = int(manifest.newest_event_time.timestamp() * 1_000)
-        made = Made(manifest, max(self._clock() - newest, 0))
+        made = MadeVersion(manifest, max(self._clock() - newest, 0))
         with self._change:
             if manifest.batch <= self._done:  # replayed from a checkpoint
                 return

@@ -10,11 +10,11 @@ from pipelines.local.control import PARTS, default_directory, down, status, up
 from pipelines.local.flink_flags import flink_address, flink_flags, flink_jar
 from pipelines.local.flink_rest import ask
 from pipelines.local.savepoint import Stopped, running_jobs, stop_with_savepoint
-from pipelines.local.service import PartStatus
+from pipelines.local.service import ServiceStatus
 
 __all__ = [
     "PARTS",
-    "PartStatus",
+    "ServiceStatus",
     "Stopped",
     "ask",
     "default_directory",

@@ -9,7 +9,7 @@ from filelock import FileLock
 
 from pipelines.errors import JobError, RequestError
 from pipelines.local import process
-from pipelines.local.service import Part, PartStatus, Place, cache_folder
+from pipelines.local.service import Place, Service, ServiceStatus, cache_folder
 from pipelines.local.services.flink import Flink
 from pipelines.local.services.job_server import JobServer
 from pipelines.local.services.kafka import Kafka
@@ -20,7 +20,7 @@ __all__ = ["PARTS", "default_directory", "down", "status", "up"]
 
 _log = logging.getLogger("rillet")
 
-PARTS: dict[str, Part] = {
+PARTS: dict[str, Service] = {
     part.name: part for part in (Kafka(), Flink(), JobServer(), Redis(), Postgres())
 }
 """Every part, in the order in which they start."""
@@ -38,7 +38,7 @@ def up(
     ports: Mapping[str, int] | None = None,
     cache: Path | None = None,
     timeout_s: float = 120.0,
-) -> list[PartStatus]:
+) -> list[ServiceStatus]:
     """Start what is asked for and wait until it answers; what runs is left as it is.
 
     Args:
@@ -78,7 +78,7 @@ def up(
 
 def status(
     directory: Path | None = None, *, only: Sequence[str] = (), cache: Path | None = None
-) -> list[PartStatus]:
+) -> list[ServiceStatus]:
     """How the parts are; starts and changes nothing.
 
     Raises:
@@ -94,7 +94,7 @@ def down(
     only: Sequence[str] = (),
     cache: Path | None = None,
     timeout_s: float = 20.0,
-) -> list[PartStatus]:
+) -> list[ServiceStatus]:
     """End what `up` started in this directory, and nothing else; data and logs stay.
 
     Raises:
@@ -119,7 +119,7 @@ def _place(directory: Path | None, cache: Path | None, ports: Mapping[str, int] 
     )
 
 
-def _chosen(only: Iterable[str], *, with_needs: bool = False) -> list[Part]:
+def _chosen(only: Iterable[str], *, with_needs: bool = False) -> list[Service]:
     names = list(only) or list(PARTS)
     unknown = [name for name in names if name not in PARTS]
     if unknown:
@@ -129,23 +129,23 @@ def _chosen(only: Iterable[str], *, with_needs: bool = False) -> list[Part]:
     return [part for name, part in PARTS.items() if name in names]
 
 
-def _names(part: Part, place: Place) -> list[str]:
+def _names(part: Service, place: Place) -> list[str]:
     """The programs of a part that this directory has ever started, in order of starting."""
     found = [path.stem for path in (place.directory / "run").glob("*.pid")]
     return sorted(name for name in found if name == part.name or name.startswith(f"{part.name}-"))
 
 
-def _logs(part: Part, place: Place) -> list[Path]:
+def _logs(part: Service, place: Place) -> list[Path]:
     folder = process.log_file(place.directory, part.name).parent
     return sorted({*folder.glob(f"{part.name}.log"), *folder.glob(f"{part.name}-*.log")})
 
 
-def _running(part: Part, place: Place) -> dict[str, int]:
+def _running(part: Service, place: Place) -> dict[str, int]:
     pids = {name: process.pid_of(place.directory, name) for name in _names(part, place)}
     return {name: pid for name, pid in pids.items() if pid is not None}
 
 
-def _start(part: Part, place: Place) -> None:
+def _start(part: Service, place: Place) -> None:
     running = _running(part, place)
     if running and len(running) == len(_names(part, place)):
         return
@@ -155,7 +155,7 @@ def _start(part: Part, place: Place) -> None:
             process.start(place.directory, program)
 
 
-def _await(part: Part, place: Place, deadline: float) -> None:
+def _await(part: Service, place: Place, deadline: float) -> None:
     """Wait until the part answers.
 
     Raises:
@@ -187,7 +187,7 @@ def _last_line(log: Path) -> str:
     return lines[-1][:300] if lines else "it said nothing"
 
 
-def _status(part: Part, place: Place) -> PartStatus:
+def _status(part: Service, place: Place) -> ServiceStatus:
     pids, names = _running(part, place), _names(part, place)
     if not pids:
         state = "down"
@@ -195,7 +195,7 @@ def _status(part: Part, place: Place) -> PartStatus:
         state = "broken"
     else:
         state = "up" if part.ready(place) else "starting"
-    return PartStatus(
+    return ServiceStatus(
         name=part.name,
         state=state,  # type: ignore[arg-type]
         address=part.address(place) if pids else "",

@@ -7,10 +7,10 @@ from typing import Any
 
 from pipelines.local.service import HOST
 
-__all__ = ["ask", "get_json"]
+__all__ = ["await_answer", "get_json"]
 
 
-def ask(port: int, question: bytes, *, at_least: int = 1, timeout_s: float = 1.0) -> bytes:
+def await_answer(port: int, question: bytes, *, at_least: int = 1, timeout_s: float = 1.0) -> bytes:
     """What the service on `port` answers to `question`; empty when it does not."""
     try:
         with socket.create_connection((HOST, port), timeout=timeout_s) as line:

@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 from pipelines.errors import RequestError
 from pipelines.local.process import Program
 
-__all__ = ["HOST", "Part", "PartStatus", "Place", "cache_folder"]
+__all__ = ["HOST", "Place", "Service", "ServiceStatus", "cache_folder"]
 
 HOST = "127.0.0.1"
 """The one address that anything listens on."""
@@ -94,7 +94,7 @@ def free_port(name: str, port: int) -> int:
     raise RequestError(f"{taken}; choose another with --port {name}=N, 0 for any")
 
 
-class Part(Protocol):
+class Service(Protocol):
     """One service; a new one is a new file and a line in `control.PARTS`."""
 
     name: str
@@ -122,7 +122,7 @@ class Part(Protocol):
 
 
 @dataclass(frozen=True)
-class PartStatus:
+class ServiceStatus:
     """How a part is: `up` answers, `starting` runs but does not answer yet."""
 
     name: str

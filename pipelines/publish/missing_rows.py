@@ -7,12 +7,12 @@ import pyarrow as pa
 from models.store.embeddings import embeddings_of, lineage, read_version
 from models.store.manifest import Manifest
 from models.store.store import Store
-from pipelines.publish.sink import Held, Mark, Shipment, SinkError
+from pipelines.publish.sink import Shipment, SinkError, SinkState, VersionMark
 
-__all__ = ["changes"]
+__all__ = ["rows_missing_in"]
 
 
-def changes(store: Store, held: Held) -> Shipment | None:
+def rows_missing_in(store: Store, held: SinkState) -> Shipment | None:
     """What leads from `held` to the served version; None when there is nothing newer.
 
     The deltas since, where the sink holds a version that the newest snapshot's
@@ -30,7 +30,7 @@ def changes(store: Store, held: Held) -> Shipment | None:
     return read_version(store, None, partial(_leading_to, store, held))[1]
 
 
-def _leading_to(store: Store, held: Held, version: int) -> Shipment:
+def _leading_to(store: Store, held: SinkState, version: int) -> Shipment:
     manifest = store.manifest(version)
     served = held.served
     ours = served is None or _descends(store, manifest, served)
@@ -47,7 +47,7 @@ def _leading_to(store: Store, held: Held, version: int) -> Shipment:
     if not ours:
         rows = _stamped(rows, version)  # newer than whatever was rolled back
     return Shipment(
-        mark=Mark(version, manifest.digest),
+        mark=VersionMark(version, manifest.digest),
         newest_event_ms=round(manifest.newest_event_time.timestamp() * 1_000),
         rows=rows,
         whole=not deltas,
@@ -55,14 +55,14 @@ def _leading_to(store: Store, held: Held, version: int) -> Shipment:
     )
 
 
-def _descends(store: Store, manifest: Manifest, mark: Mark) -> bool:
+def _descends(store: Store, manifest: Manifest, mark: VersionMark) -> bool:
     """Whether a version was trained from `mark`, or is it."""
     while manifest.version > mark.version and manifest.parent:
         manifest = store.manifest(manifest.parent)
     return (manifest.version, manifest.digest) == (mark.version, mark.digest)
 
 
-def _unknown(store: Store, mark: Mark) -> bool:
+def _unknown(store: Store, mark: VersionMark) -> bool:
     return not store.has(mark.version) or store.manifest(mark.version).digest != mark.digest
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from models.errors import StoreError
 from models.store.store import Store
 from pipelines.errors import RequestError
-from pipelines.publish.sink import Held, Sink, SinkError
+from pipelines.publish.sink import Sink, SinkError, SinkState
 
 __all__ = ["check_sinks", "open_sink"]
 
@@ -31,9 +31,9 @@ class _Kind:
         return maker(uri)
 
 
-_REDIS = _Kind("pipelines.publish.redis_sink", "RedisSink", "redis")
-_POSTGRES = _Kind("pipelines.publish.postgres_sink", "PostgresSink", "postgres")
-_KAFKA = _Kind("pipelines.publish.kafka_sink", "KafkaSink", "kafka")
+_REDIS = _Kind("pipelines.publish.embeddings_to_redis", "RedisSink", "redis")
+_POSTGRES = _Kind("pipelines.publish.embeddings_to_postgres", "PostgresSink", "postgres")
+_KAFKA = _Kind("pipelines.publish.embeddings_to_kafka", "KafkaSink", "kafka")
 _KINDS: Mapping[str, _Kind] = {
     "redis": _REDIS,
     "rediss": _REDIS,
@@ -79,7 +79,7 @@ def check_sinks(uris: Sequence[str], store: Store) -> None:
             )
 
 
-def _ours(store: Store, held: Held) -> bool:
+def _ours(store: Store, held: SinkState) -> bool:
     if held.served is None:
         return True
     try:

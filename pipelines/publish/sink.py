@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from pipelines.errors import JobError
 
-__all__ = ["Held", "Mark", "Shipment", "Sink", "SinkError"]
+__all__ = ["Shipment", "Sink", "SinkError", "SinkState", "VersionMark"]
 
 
 class SinkError(JobError):
@@ -16,7 +16,7 @@ class SinkError(JobError):
 
 
 @dataclass(frozen=True)
-class Mark:
+class VersionMark:
     """A version of a store, told from the same number in another store by its digest."""
 
     version: int
@@ -24,7 +24,7 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class Held:
+class SinkState:
     """What a sink holds.
 
     Attributes:
@@ -33,8 +33,8 @@ class Held:
         token: of that publication; 0 for none. Whoever goes on must name it.
     """
 
-    served: Mark | None = None
-    begun: Mark | None = None
+    served: VersionMark | None = None
+    begun: VersionMark | None = None
     token: int = 0
 
 
@@ -50,11 +50,11 @@ class Shipment:
         held: what the sink was found to hold.
     """
 
-    mark: Mark
+    mark: VersionMark
     newest_event_ms: int
     rows: pa.Table
     whole: bool
-    held: Held
+    held: SinkState
 
 
 class Sink(Protocol):
@@ -68,7 +68,7 @@ class Sink(Protocol):
     def shown(self) -> str:
         """Its address, without passwords."""
 
-    def held(self) -> Held:
+    def held(self) -> SinkState:
         """What it holds. Writes nothing.
 
         Raises:

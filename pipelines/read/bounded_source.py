@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from pipelines.arrow import coder  # noqa: F401 - registers the coder of batches
 from pipelines.read.find_files import Unit, find_files, open_file, units
-from pipelines.read.line_blocks import read_lines
+from pipelines.read.jsonl_reader import read_lines
 from pipelines.read.parquet_files import read_rows
 
 __all__ = ["ReadEvents", "read_unit"]

@@ -14,10 +14,10 @@ import pyarrow as pa
 
 from pipelines.errors import SourceError
 from pipelines.read.find_files import SourceFile, find_files, open_file
-from pipelines.read.line_blocks import read_lines
+from pipelines.read.jsonl_reader import read_lines
 from pipelines.read.parquet_files import open_parquet
 from pipelines.read.parse.event_rules import id_problem, load_line, parse_time, shown
-from pipelines.read.parse.event_table import times
+from pipelines.read.parse.parquet_rows import times
 from pipelines.schema import ITEMS, TIMESTAMP, USERS
 
 __all__ = ["Catalogue", "read_items", "read_users"]

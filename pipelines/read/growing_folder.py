@@ -41,7 +41,7 @@ from pipelines.read.parse_at_source import (
     parse,
 )
 
-__all__ = ["DirectorySource", "ReadDirectory", "look"]
+__all__ = ["DirectorySource", "ReadDirectory", "list_folder"]
 
 _log = logging.getLogger("rillet")
 _TRACKER: Any = beam.DoFn.RestrictionParam()
@@ -94,7 +94,7 @@ class DirectorySource:
 
 
 @dataclass(frozen=True)
-class Look:
+class FolderListing:
     """What a look at the folder found.
 
     Attributes:
@@ -106,7 +106,7 @@ class Look:
     new: tuple[tuple[int, SourceFile], ...]
 
 
-def look(source: DirectorySource, now_ms: int, done: Set[int]) -> Look:
+def list_folder(source: DirectorySource, now_ms: int, done: Set[int]) -> FolderListing:
     """Which files are complete, and which of those are not done.
 
     A mark is a 64-bit number of name, size and time: a file that is written anew
@@ -131,7 +131,7 @@ def look(source: DirectorySource, now_ms: int, done: Set[int]) -> Look:
             marks.add(mark)
             new.append((stat.st_mtime_ns, str(path), mark, kind, stat.st_size))
     ordered = sorted(new)
-    return Look(
+    return FolderListing(
         frozenset(marks),
         tuple((mark, SourceFile(path, size, *kind)) for _, path, mark, kind, size in ordered),
     )
@@ -153,7 +153,7 @@ def _whole(path: Path, kind: str, size: int) -> bool:
 
 
 @dataclass(frozen=True)
-class Done:
+class FilesDone:
     """The restriction: marks of the files that are done, and the newest event time (ms)."""
 
     marks: frozenset[int] = frozenset()
@@ -161,20 +161,20 @@ class Done:
     stopped: bool = False
 
 
-class DoneCoder(Coder):
-    """Beam's coder for `Done`: eight bytes a file."""
+class FilesDoneCoder(Coder):
+    """Beam's coder for `FilesDone`: eight bytes a file."""
 
-    def encode(self, value: Done) -> bytes:
+    def encode(self, value: FilesDone) -> bytes:
         """Restriction → bytes."""
         newest = -(2**63) if value.newest_ms is None else value.newest_ms
         head = newest.to_bytes(8, "big", signed=True) + bytes([value.stopped])
         return head + b"".join(mark.to_bytes(8, "big") for mark in sorted(value.marks))
 
-    def decode(self, encoded: bytes) -> Done:
+    def decode(self, encoded: bytes) -> FilesDone:
         """Bytes → restriction."""
         newest = int.from_bytes(encoded[:8], "big", signed=True)
         marks = (encoded[at : at + 8] for at in range(9, len(encoded), 8))
-        return Done(
+        return FilesDone(
             frozenset(int.from_bytes(mark, "big") for mark in marks),
             None if newest == -(2**63) else newest,
             bool(encoded[8]),
@@ -185,13 +185,13 @@ class DoneCoder(Coder):
         return True
 
 
-class DoneTracker(RestrictionTracker):
+class FilesDoneTracker(RestrictionTracker):
     """Claims a file as a whole; can be stopped between two files."""
 
-    def __init__(self, done: Done) -> None:
+    def __init__(self, done: FilesDone) -> None:
         self._done = done
 
-    def current_restriction(self) -> Done:
+    def current_restriction(self) -> FilesDone:
         """What is done."""
         return self._done
 
@@ -199,19 +199,19 @@ class DoneTracker(RestrictionTracker):
         """A folder that is watched is never done."""
         return RestrictionProgress(fraction=1.0 if self._done.stopped else 0.5)
 
-    def try_claim(self, position: Done) -> bool:
+    def try_claim(self, position: FilesDone) -> bool:
         """Move on to `position`; False once stopped."""
         if self._done.stopped:
             return False
         self._done = position
         return True
 
-    def try_split(self, fraction_of_remainder: float) -> tuple[Done, Done] | None:
+    def try_split(self, fraction_of_remainder: float) -> tuple[FilesDone, FilesDone] | None:
         """Stop here (fraction 0); a folder cannot be cut in two."""
         if fraction_of_remainder != 0 or self._done.stopped:
             return None
         left = self._done
-        self._done = Done(left.marks, left.newest_ms, stopped=True)
+        self._done = FilesDone(left.marks, left.newest_ms, stopped=True)
         return self._done, left
 
     def check_done(self) -> bool:
@@ -235,21 +235,21 @@ class _WatchDoFn(beam.DoFn, RestrictionProvider):
     def __init__(self, source: DirectorySource) -> None:
         self.source = source
 
-    def initial_restriction(self, element: str) -> Done:
+    def initial_restriction(self, element: str) -> FilesDone:
         """Nothing is done."""
-        return Done()
+        return FilesDone()
 
-    def create_tracker(self, restriction: Done) -> DoneTracker:
+    def create_tracker(self, restriction: FilesDone) -> FilesDoneTracker:
         """Claims files."""
-        return DoneTracker(restriction)
+        return FilesDoneTracker(restriction)
 
-    def restriction_size(self, element: str, restriction: Done) -> float:
+    def restriction_size(self, element: str, restriction: FilesDone) -> float:
         """Unknown."""
         return 1.0
 
-    def restriction_coder(self) -> DoneCoder:
+    def restriction_coder(self) -> FilesDoneCoder:
         """Marks as bytes."""
-        return DoneCoder()
+        return FilesDoneCoder()
 
     def setup(self) -> None:
         """Silence is counted from the start of the worker."""
@@ -260,12 +260,12 @@ class _WatchDoFn(beam.DoFn, RestrictionProvider):
         self, element: str, tracker: Any = _TRACKER, estimator: Any = _WATERMARK
     ) -> Iterator[Any]:
         """Read one complete file after another; hand the rest back when there is none."""
-        done: Done = tracker.current_restriction()
-        found = look(self.source, wall_clock_ms(), done.marks)
+        done: FilesDone = tracker.current_restriction()
+        found = list_folder(self.source, wall_clock_ms(), done.marks)
         # Files that were taken away need not be remembered: the state stays bounded.
-        done = Done(done.marks & found.marks, done.newest_ms)
+        done = FilesDone(done.marks & found.marks, done.newest_ms)
         for mark, file in found.new:
-            done = Done(done.marks | {mark}, done.newest_ms)
+            done = FilesDone(done.marks | {mark}, done.newest_ms)
             if not tracker.try_claim(done):
                 return
             newest = done.newest_ms
@@ -273,14 +273,14 @@ class _WatchDoFn(beam.DoFn, RestrictionProvider):
                 newest = max((t for t in (newest, newest_ms(parsed.valid)) if t), default=None)
                 yield from outputs(parsed, estimator.current_watermark() or Timestamp(0))
             self.heard = time.monotonic()
-            done = Done(done.marks, newest)
+            done = FilesDone(done.marks, newest)
             if not tracker.try_claim(done):
                 return
             advance(estimator, self._watermark(done))
         advance(estimator, self._watermark(done))
         tracker.defer_remainder(Duration(seconds=self.source.poll_s))
 
-    def _watermark(self, done: Done) -> int | None:
+    def _watermark(self, done: FilesDone) -> int | None:
         silent = (time.monotonic() - self.heard) * 1_000 >= self.source.idle_ms
         return watermark_ms(
             {0: Partition(0, None, done.newest_ms)},

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from pipelines.errors import SourceError
 from pipelines.read.parse.event_rules import FIELDS, REQUIRED
-from pipelines.read.parse.event_table import column_problem, rows_schema
+from pipelines.read.parse.parquet_rows import column_problem, rows_schema
 
 __all__ = ["check", "open_parquet", "read_rows", "row_groups"]
 

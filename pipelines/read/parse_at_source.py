@@ -18,8 +18,8 @@ from pipelines.arrow import coder  # noqa: F401 - registers the coder of batches
 from pipelines.arrow.ipc import concat
 from pipelines.clock import wall_clock_ms
 from pipelines.metrics import count_all, observe
-from pipelines.read.parse.event_table import parse_rows
 from pipelines.read.parse.json_lines import LINES, parse_lines
+from pipelines.read.parse.parquet_rows import parse_rows
 from pipelines.read.parse.parsed import Parsed
 from pipelines.schema import DEAD_LETTERS
 

@@ -7,7 +7,7 @@ from pipelines.errors import RequestError
 
 if TYPE_CHECKING:
     from pipelines.read.growing_folder import DirectorySource
-    from pipelines.read.kafka.topic_uri import KafkaSource
+    from pipelines.read.kafka.source_spec import KafkaSource
 
 __all__ = ["is_stream", "is_topic", "live_source"]
 
@@ -46,7 +46,7 @@ def live_source(events: Sequence[str]) -> "KafkaSource | DirectorySource":
             f"a stream is read alone, got {len(events)} sources: give one topic or one folder"
         )
     if events[0].startswith("kafka://"):
-        from pipelines.read.kafka.topic_uri import KafkaSource
+        from pipelines.read.kafka.source_spec import KafkaSource
 
         return KafkaSource.parse(events[0])
     from pipelines.read.growing_folder import DirectorySource

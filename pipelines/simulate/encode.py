@@ -6,7 +6,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipelines.schema import CONTEXT, EVENT_TYPES, EVENTS, TIMESTAMP
-from pipelines.simulate.faults import MALFORMED, Record, spoil
+from pipelines.simulate.faults import MALFORMED, Record, malformed_line
 from pipelines.simulate.world.behaviour import Columns
 from pipelines.simulate.world.entities import (
     COUNTRIES,
@@ -127,7 +127,7 @@ class Encoder:
             return whole
         records = batch.take(pa.array(bad)).to_pylist()
         spoilt = [
-            spoil(_json_record(record), int(way)) + b"\n"
+            malformed_line(_json_record(record), int(way)) + b"\n"
             for record, way in zip(records, rows["way"][bad], strict=True)
         ]
         mask = pa.array(rows["line"] == MALFORMED)

@@ -1,7 +1,7 @@
 """What goes wrong on the way: repeated, late and malformed lines.
 
 Lines are sorted by *arrival*: an event's own time, later where it is late or a
-repeat. `Faults` says which line is which; `spoil` breaks a record in a chosen
+repeat. `Faults` says which line is which; `malformed_line` breaks a record in a chosen
 way. Every way has one reason among `pipelines.schema.DEAD_REASONS`.
 """
 
@@ -15,7 +15,7 @@ from pipelines.schema import MAX_CONTEXT_ENTRIES, MAX_DWELL_MS, MAX_ID_BYTES
 from pipelines.simulate.spec import SimulationSpec
 from pipelines.simulate.world.behaviour import Columns, concat, take
 
-__all__ = ["EVENT", "MALFORMED", "REPEAT", "WAYS", "Faults", "spoil"]
+__all__ = ["EVENT", "MALFORMED", "REPEAT", "WAYS", "Faults", "malformed_line"]
 
 EVENT, REPEAT, MALFORMED = 0, 1, 2
 
@@ -78,7 +78,7 @@ _OVERSIZE = len(WAYS) - 1
 _FIRST_OVERSIZE = 2  # ordinal of the first oversize line among the malformed
 
 
-def spoil(record: Record, way: int) -> bytes:
+def malformed_line(record: Record, way: int) -> bytes:
     """The bytes of a line, without its end, that has `WAYS[way]` wrong with it."""
     return WAYS[way][2](record)
 

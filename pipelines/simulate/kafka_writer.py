@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines.errors import JobError, RequestError
-from pipelines.kafka_address import Topic
+from pipelines.kafka_uri import Topic
 
 __all__ = ["TopicWriter"]
 

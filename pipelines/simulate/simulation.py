@@ -25,7 +25,7 @@ from pipelines.simulate.world.entities import (
     user_table,
 )
 from pipelines.simulate.world.event_stream import Chunk, stream
-from pipelines.simulate.world.people_memory import routine_rule
+from pipelines.simulate.world.people_state import routine_rule
 
 __all__ = ["Outlet", "Playback", "simulate"]
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from models.config import ModelConfig
 from models.store.catalogue import read_catalogue
-from models.store.embeddings import Keep
+from models.store.embeddings import CopyPolicy
 from models.store.lineage import Lineage, Publication, Trainer
 from models.store.manifest import Manifest
 from models.store.store import Store
@@ -30,11 +30,11 @@ __all__ = [
     "TRAINER",
     "FineTune",
     "FineTuneModel",
-    "Following",
     "Progress",
+    "SinkFollowers",
     "TrainerLoader",
+    "count_followers",
     "counts_of",
-    "tell",
 ]
 
 TRAINER = "models.training.trainer:Trainer"
@@ -132,7 +132,7 @@ def counts_of(manifest: Manifest) -> dict[str, int]:
     }
 
 
-class Following(Protocol):
+class SinkFollowers(Protocol):
     """Whoever sends on what is on record in the store; never waited for."""
 
     def wake(self) -> None:
@@ -149,17 +149,17 @@ class _Nobody:
     """Follows nothing."""
 
     def wake(self) -> None:
-        """See `Following`."""
+        """See `SinkFollowers`."""
 
     def told(self) -> tuple[dict[str, int], list[int]]:
-        """See `Following`."""
+        """See `SinkFollowers`."""
         return {}, []
 
     def close(self) -> None:
-        """See `Following`."""
+        """See `SinkFollowers`."""
 
 
-def tell(following: Following) -> None:
+def count_followers(following: SinkFollowers) -> None:
     """Pass on what followers counted; call it while an element is processed."""
     counted, ages = following.told()
     count_all(counted)
@@ -173,12 +173,12 @@ class FineTune:
 
     store: Store
     model: ModelConfig
-    keep: Keep
+    keep: CopyPolicy
     sinks: Sequence[Callable[[Sequence[Publication]], None]]
     predictions: Path | None = None
     clock: Callable[[], int] = wall_clock_ms
     trainer: str = TRAINER
-    follow: Callable[[], Following] = _Nobody
+    follow: Callable[[], SinkFollowers] = _Nobody
 
     def lineage(self, start: int, last: int) -> Lineage:
         """Training of batches `start` + 1 to `last`, ready to run."""
@@ -208,7 +208,7 @@ class _TrainDoFn(beam.DoFn):
                 count_all(counts_of(manifest))
                 observe("train_ms", round(manifest.seconds * 1_000))
                 following.wake()
-                tell(following)
+                count_followers(following)
                 if line := progress(manifest):
                     _log.info("%s", line)
         yield last

@@ -20,7 +20,7 @@ import psutil
 
 from models.store.store import Store
 from pipelines.local import PARTS, down, flink_address, process, stop_with_savepoint, up
-from pipelines.publish import flush
+from pipelines.publish import catch_up_sinks
 from tests.integration import stream
 
 VICTIMS = ("taskmanager", "worker", "trainer", "broker", "sink")
@@ -271,7 +271,8 @@ def ordeal(
     assert steps == list(range(1, len(steps) + 1)), f"trained twice or skipped: {steps}"
     assert got["digest"] == wanted.digest
     stream.assert_rows(wild, messages)
-    flush(Store(wild), [sink], LIMIT_S)  # as a next run would, for a sink that died at the end
+    # As a next run would, for a sink that died at the end.
+    catch_up_sinks(Store(wild), [sink], LIMIT_S)
     stream.assert_served(sink, wild)
     return kills
 

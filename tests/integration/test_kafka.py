@@ -12,9 +12,9 @@ from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from pipelines.errors import SourceError
 from pipelines.local import process
-from pipelines.read.kafka.broker import shares
+from pipelines.read.kafka.broker import partitions_by_reader
 from pipelines.read.kafka.source import ReadKafka
-from pipelines.read.kafka.topic_uri import KafkaSource
+from pipelines.read.kafka.source_spec import KafkaSource
 
 pytestmark = pytest.mark.integration
 START_MS = 1_767_225_600_000  # 2026-01-01
@@ -123,7 +123,7 @@ def test_reading_starts_where_it_was_asked_to(topic: Callable, tmp_path: Path) -
 def test_a_topic_that_is_not_there_is_refused_at_the_door(services: Callable) -> None:
     brokers = services("kafka")["kafka"]
     with pytest.raises(SourceError, match="has no topic nowhere; create it"):
-        shares(KafkaSource.parse(f"kafka://{brokers}/nowhere"))
+        partitions_by_reader(KafkaSource.parse(f"kafka://{brokers}/nowhere"))
 
 
 def test_a_broker_that_is_not_there_is_refused_at_the_door(
@@ -132,26 +132,26 @@ def test_a_broker_that_is_not_there_is_refused_at_the_door(
     monkeypatch.setattr("pipelines.read.kafka.broker._WAIT_S", 0.5)
     monkeypatch.setattr("pipelines.read.kafka.broker._ASK_S", 0.5)
     with pytest.raises(SourceError, match=r"does not answer for topic t.*rillet local up"):
-        shares(KafkaSource.parse("kafka://127.0.0.1:1/t"))
+        partitions_by_reader(KafkaSource.parse("kafka://127.0.0.1:1/t"))
 
 
 def test_readers_share_the_partitions(topic: Callable) -> None:
     uri = topic(3)
-    two = shares(KafkaSource.parse(f"{uri}?readers=2"))
+    two = partitions_by_reader(KafkaSource.parse(f"{uri}?readers=2"))
     assert [sorted(share.partitions) for share in two] == [[0, 2], [1]]
-    many = shares(KafkaSource.parse(f"{uri}?readers=9"))
+    many = partitions_by_reader(KafkaSource.parse(f"{uri}?readers=9"))
     assert [sorted(share.partitions) for share in many] == [[0], [1], [2]]
 
 
 def test_a_partition_that_is_added_is_found_and_read_from_its_beginning(topic: Callable) -> None:
     from dataclasses import replace
 
-    from pipelines.read.kafka.broker import Reader, shares
+    from pipelines.read.kafka.broker import Reader, partitions_by_reader
     from pipelines.read.log_positions import Partition
 
     uri = topic(1)
     source = replace(KafkaSource.parse(uri), discover_s=0.0, poll_s=0.2)
-    (positions,) = shares(source)
+    (positions,) = partitions_by_reader(source)
     reader = Reader(source, 0, "test")
     assert reader.read(positions).added == {}
     grown = NewPartitions(source.topic, 2)
@@ -187,7 +187,7 @@ def test_records_that_were_deleted_before_they_were_read_are_told_and_counted(
     produce(uri, [event(n) for n in range(10)], 0)
     admin = AdminClient({"bootstrap.servers": source.brokers})
     admin.delete_records([TopicPartition(source.topic, 0, 6)])
-    while shares(source)[0].partitions[0].next != 6:
+    while partitions_by_reader(source)[0].partitions[0].next != 6:
         pass
     reader = Reader(source, 0, "test")
     positions = Positions({0: Partition(2)}, endless=True)  # as a savepoint knew it
@@ -211,7 +211,7 @@ def test_a_broker_that_is_killed_and_comes_back_is_waited_for(
     uri = topic(1)
     source = replace(KafkaSource.parse(uri), idle_ms=0, poll_s=0.2)
     produce(uri, [event(0)], 0)
-    (positions,) = shares(source)
+    (positions,) = partitions_by_reader(source)
     reader = Reader(source, 0, "test")
     records = reader.read(positions)
     while not records.batches:

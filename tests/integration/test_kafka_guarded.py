@@ -12,8 +12,8 @@ from pipelines.errors import SourceError
 from pipelines.local import PARTS, down, up
 from pipelines.local.service import HOST, Place
 from pipelines.local.services.kafka import Kafka
-from pipelines.read.kafka.broker import shares
-from pipelines.read.kafka.topic_uri import KafkaSource
+from pipelines.read.kafka.broker import partitions_by_reader
+from pipelines.read.kafka.source_spec import KafkaSource
 from tests.integration.test_kafka import event, read
 
 pytestmark = pytest.mark.integration
@@ -105,6 +105,6 @@ def test_a_wrong_password_is_refused_at_the_door_and_not_told(
     monkeypatch.setattr("pipelines.read.kafka.broker._WAIT_S", 0.5)
     monkeypatch.setattr("pipelines.read.kafka.broker._ASK_S", 2.0)
     with pytest.raises(SourceError) as refused:
-        shares(KafkaSource.parse(_uri(guarded, "guessed")))
+        partitions_by_reader(KafkaSource.parse(_uri(guarded, "guessed")))
     assert "uthentication" in str(refused.value)
     assert "guessed" not in str(refused.value)

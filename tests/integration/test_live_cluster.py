@@ -12,7 +12,7 @@ import pytest
 
 from models.store.store import Store
 from pipelines.local import process, stop_with_savepoint
-from pipelines.publish import flush
+from pipelines.publish import catch_up_sinks
 from tests.integration import stream
 from tests.integration.chaos import VICTIMS, ordeal, wait_for
 
@@ -86,7 +86,7 @@ def test_neither_bad_events_nor_a_poisoned_batch_nor_a_sink_that_is_away_stop_th
     assert len(refused) == 2
     assert versions[-1].gate.served
     services("redis")
-    flush(Store(store), [sink], 60.0)
+    catch_up_sinks(Store(store), [sink], 60.0)
     stream.assert_served(sink, store)
 
 

@@ -13,8 +13,8 @@ from pipelines.errors import RequestError
 from pipelines.job import RunRequest, run_job
 from pipelines.local import process, up
 from pipelines.publish import open_sink
-from pipelines.publish.catch_up import Follower
-from pipelines.publish.missing_rows import changes
+from pipelines.publish.missing_rows import rows_missing_in
+from pipelines.publish.sink_threads import Follower
 from tests.integration import stream
 
 pytestmark = pytest.mark.integration
@@ -84,7 +84,7 @@ def test_a_sink_of_another_store_is_refused(
     other.advance({("item", "a"): [1.0, 2.0]})
     for uri in sinks:
         sink = open_sink(uri)
-        shipment = changes(other.store, sink.held())
+        shipment = rows_missing_in(other.store, sink.held())
         assert shipment is not None
         sink.publish(shipment)
         sink.close()

@@ -10,8 +10,8 @@ from confluent_kafka.admin import AdminClient
 
 from pipelines.errors import JobError
 from pipelines.local import process
-from pipelines.read.kafka.broker import shares
-from pipelines.read.kafka.topic_uri import KafkaSource
+from pipelines.read.kafka.broker import partitions_by_reader
+from pipelines.read.kafka.source_spec import KafkaSource
 from pipelines.simulate.kafka_writer import TopicWriter
 from tests.integration.test_kafka import read
 
@@ -59,7 +59,7 @@ def test_a_user_keeps_to_one_partition(target: str, services: Callable) -> None:
     writer.close()
     assert writer.confirmed == 60
     source = KafkaSource.parse(f"{target}?until=now")
-    (share,) = shares(source)
+    (share,) = partitions_by_reader(source)
     assert sorted(part.end for part in share.partitions.values()) == [0, 0, 0, 60]
     topics = AdminClient({"bootstrap.servers": source.brokers}).list_topics(source.topic, timeout=9)
     assert len(topics.topics[source.topic].partitions) == 4

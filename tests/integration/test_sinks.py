@@ -14,8 +14,8 @@ from branches import Branches, table
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipelines.publish import Held, Mark, Shipment, Sink, SinkError, open_sink
-from pipelines.publish.missing_rows import changes
+from pipelines.publish import Shipment, Sink, SinkError, SinkState, VersionMark, open_sink
+from pipelines.publish.missing_rows import rows_missing_in
 
 pytestmark = pytest.mark.integration
 
@@ -52,13 +52,13 @@ def read(sink: Sink) -> tuple[int, dict]:
 
 
 def ship(sink: Sink, branches: Branches) -> None:
-    shipment = changes(branches.store, sink.held())
+    shipment = rows_missing_in(branches.store, sink.held())
     if shipment:
         sink.publish(shipment)
 
 
 def test_a_new_sink_gets_everything_and_then_what_changed(sink: Sink, tmp_path: Path) -> None:
-    assert sink.held() == Held()
+    assert sink.held() == SinkState()
     assert read(sink) == (0, {})
     branches = Branches(tmp_path)
     branches.advance({("item", "a"): [1.5, -2.25], ("user", "a"): [0.0, 2.0**-99]})
@@ -67,7 +67,7 @@ def test_a_new_sink_gets_everything_and_then_what_changed(sink: Sink, tmp_path: 
     assert version == 1
     assert rows.to_pylist() == table({("item", "a"): [1.5, -2.25]}, 1).to_pylist()
     branches.advance({("item", "b"): [3.0, 4.0], ("user", "a"): None})
-    second = changes(branches.store, sink.held())
+    second = rows_missing_in(branches.store, sink.held())
     assert second is not None
     assert not second.whole
     assert len(second.rows) == 2
@@ -82,17 +82,17 @@ def test_a_republished_or_older_version_changes_nothing(sink: Sink, tmp_path: Pa
     branches.advance({("item", "a"): [5.0, 5.0]})
     ship(sink, branches)
     before = read(sink)
-    assert changes(branches.store, sink.held()) is None
+    assert rows_missing_in(branches.store, sink.held()) is None
     other = {("item", "a"): [9.0, 9.0], ("item", "c"): None}
     for version in (1, 2):
         rows = table(other, version)
-        mark = Mark(version, "f" * 64)
+        mark = VersionMark(version, "f" * 64)
         sink.publish(
             Shipment(mark=mark, newest_event_ms=0, rows=rows, whole=False, held=sink.held())
         )
         assert read(sink)[1][("item", "a")] == [5.0, 5.0]
     assert read(sink) == before
-    assert sink.held().served == Mark(2, branches.store.manifest(2).digest)
+    assert sink.held().served == VersionMark(2, branches.store.manifest(2).digest)
 
 
 def test_a_model_of_another_width_replaces_everything(sink: Sink, tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_whoever_was_overtaken_is_refused(place: Callable[[], str], tmp_path: Pa
     address = place()
     slow, quick, branches = open_sink(address), open_sink(address), Branches(tmp_path)
     branches.advance({("item", "a"): [1.0, 1.0]})
-    late = changes(branches.store, slow.held())
+    late = rows_missing_in(branches.store, slow.held())
     branches.advance({("item", "a"): [2.0, 2.0]})
     ship(quick, branches)
     assert late is not None
@@ -170,7 +170,7 @@ def test_a_reader_always_sees_one_whole_version(
     steps: list[tuple],
 ) -> None:
     """Whatever is published, rolled back or killed in the middle, in any order."""
-    monkeypatch.setattr("pipelines.publish.redis_sink._CHUNK", 1)
+    monkeypatch.setattr("pipelines.publish.embeddings_to_redis._CHUNK", 1)
     address = place()
     reader, branches = open_sink(address), Branches(tmp_path_factory.mktemp("branches"))
     served = 0
@@ -199,7 +199,7 @@ def test_a_reader_always_sees_one_whole_version(
 def test_what_a_dead_writer_left_of_an_abandoned_version_never_shows(
     place: Callable[[], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: int
 ) -> None:
-    monkeypatch.setattr("pipelines.publish.redis_sink._CHUNK", 1)
+    monkeypatch.setattr("pipelines.publish.embeddings_to_redis._CHUNK", 1)
     address, branches = place(), Branches(tmp_path)
     sink = open_sink(address)
     branches.advance({("item", "a"): [1.0, 1.0], ("item", "b"): [1.0, 1.0]})
@@ -279,7 +279,7 @@ def test_readers_meet_no_mixture_while_versions_are_published(
     place: Callable[[], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All rows of version k hold k: a reader that saw two numbers saw half a version."""
-    monkeypatch.setattr("pipelines.publish.redis_sink._CHUNK", 3)
+    monkeypatch.setattr("pipelines.publish.embeddings_to_redis._CHUNK", 3)
     address = place()
     writer, reader = open_sink(address), open_sink(address)
     branches, ids = Branches(tmp_path), [f"i{n}" for n in range(40)]

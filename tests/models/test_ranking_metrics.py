@@ -44,7 +44,7 @@ def test_the_order_of_ties_is_fair_and_fixed():
     assert len(np.unique(order)) == 2_000
     assert not np.array_equal(np.argsort(order), np.argsort(ranking_metrics.tie_order(rows, 4)))
     scores = np.zeros((1, 2_000))
-    places = [ranking_metrics.place(scores, np.array([i]), order)[0] for i in range(2_000)]
+    places = [ranking_metrics.rank_of_true(scores, np.array([i]), order)[0] for i in range(2_000)]
     assert sorted(places) == list(range(1, 2_001))
     assert np.mean(places[:500]) == pytest.approx(1_000, rel=0.1)
 
@@ -54,11 +54,11 @@ def test_best_agrees_with_place():
     scores = rng.integers(0, 5, (1, 50)).astype(float)
     scores[0, ::7] = -np.inf
     order = ranking_metrics.tie_order(np.arange(50), 1)
-    best = ranking_metrics.best(scores[0], order, 20)
+    best = ranking_metrics.top_columns(scores[0], order, 20)
     assert len(best) == 20
     for place, column in enumerate(best, 1):
-        assert ranking_metrics.place(scores, np.array([column]), order)[0] == place
-    assert np.isfinite(scores[0, ranking_metrics.best(scores[0], order, 50)]).all()
+        assert ranking_metrics.rank_of_true(scores, np.array([column]), order)[0] == place
+    assert np.isfinite(scores[0, ranking_metrics.top_columns(scores[0], order, 50)]).all()
 
 
 def test_auc_by_counting_pairs():

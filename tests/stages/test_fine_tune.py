@@ -9,12 +9,12 @@ from apache_beam.testing.util import assert_that, equal_to
 from rows import feature_rows
 
 from models.config import ModelConfig
-from models.store.embeddings import Keep
+from models.store.embeddings import CopyPolicy
 from models.store.manifest import Manifest, Verdict, utc_ms
 from models.store.store import Store
 from pipelines import metrics
 from pipelines.batches.micro_batch import LogBatches
-from pipelines.beam_options import pipeline_options
+from pipelines.beam_args import pipeline_options
 from pipelines.config import BatchConfig, StoreConfig
 from pipelines.publish import FileSink
 from pipelines.train.fine_tune import FineTune, FineTuneModel, Progress
@@ -32,7 +32,7 @@ def fine_tune(store: Store) -> FineTune:
     return FineTune(
         store=store,
         model=ModelConfig(),
-        keep=Keep(**StoreConfig().model_dump()),
+        keep=CopyPolicy(**StoreConfig().model_dump()),
         sinks=[FileSink(store).publish],
         trainer="fake_trainer:FakeTrainer",
     )

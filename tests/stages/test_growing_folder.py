@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from pipelines.errors import SourceError
 from pipelines.read.growing_folder import (
     DirectorySource,
-    Done,
-    DoneCoder,
-    DoneTracker,
+    FilesDone,
+    FilesDoneCoder,
+    FilesDoneTracker,
     _WatchDoFn,
-    look,
+    list_folder,
 )
 
 START_MS = 1_767_225_600_000
@@ -50,7 +50,7 @@ def put(path: Path, numbers: range, *, age_ms: int = 60_000) -> Path:
 
 
 def names(source: DirectorySource, done: frozenset[int] = frozenset()) -> list[str]:
-    return [Path(file.path).name for _, file in look(source, NOW_MS, done).new]
+    return [Path(file.path).name for _, file in list_folder(source, NOW_MS, done).new]
 
 
 def test_only_complete_files_are_seen_oldest_first(tmp_path: Path) -> None:
@@ -72,31 +72,31 @@ def test_only_complete_files_are_seen_oldest_first(tmp_path: Path) -> None:
 def test_what_is_done_stays_done_until_it_is_written_anew_or_gone(tmp_path: Path) -> None:
     source = DirectorySource(str(tmp_path))
     first = put(tmp_path / "a.jsonl", range(1))
-    done = look(source, NOW_MS, frozenset()).marks
+    done = list_folder(source, NOW_MS, frozenset()).marks
     assert names(source, done) == []
     put(first, range(2))
     assert names(source, done) == ["a.jsonl"]
     first.unlink()
-    assert look(source, NOW_MS, done).marks == frozenset()
+    assert list_folder(source, NOW_MS, done).marks == frozenset()
 
 
 @given(
     st.builds(
-        Done,
+        FilesDone,
         st.frozensets(st.integers(0, 2**64 - 1), max_size=20),
         st.none() | st.integers(-(2**62), 2**62),
         st.booleans(),
     )
 )
-def test_the_restriction_survives_its_coder(done: Done) -> None:
-    assert DoneCoder().decode(DoneCoder().encode(done)) == done
+def test_the_restriction_survives_its_coder(done: FilesDone) -> None:
+    assert FilesDoneCoder().decode(FilesDoneCoder().encode(done)) == done
 
 
-def watch(source: DirectorySource, done: Done, estimator: ManualWatermarkEstimator):
+def watch(source: DirectorySource, done: FilesDone, estimator: ManualWatermarkEstimator):
     """One call of the watcher → (ids, dead letters, what is left to do)."""
     do_fn = _WatchDoFn(source)
     do_fn.setup()
-    tracker = ThreadsafeRestrictionTracker(DoneTracker(done))
+    tracker = ThreadsafeRestrictionTracker(FilesDoneTracker(done))
     ids, dead = [], []
     for out in do_fn.process(source.path, RestrictionTrackerView(tracker), estimator):
         if isinstance(out, TimestampedValue):
@@ -112,7 +112,7 @@ def test_files_are_read_once_as_they_come_and_the_watermark_follows(tmp_path: Pa
     source = DirectorySource(str(tmp_path), settle_ms=0, disorder_ms=2_000)
     estimator = ManualWatermarkEstimator(None)
     put(tmp_path / "a.jsonl", range(10))
-    ids, dead, left = watch(source, Done(), estimator)
+    ids, dead, left = watch(source, FilesDone(), estimator)
     assert ids == [f"e{n}" for n in range(10)]
     assert dead == []
     assert estimator.current_watermark() == Timestamp(micros=(START_MS + 9_000 - 2_000) * 1_000)
@@ -131,7 +131,7 @@ def test_a_damaged_file_is_passed_over_and_the_next_one_read(
     source = DirectorySource(str(tmp_path), settle_ms=0)
     (tmp_path / "a.jsonl.gz").write_bytes(b"\x1f\x8b nonsense")
     put(tmp_path / "b.jsonl", range(1))
-    ids, _, left = watch(source, Done(), ManualWatermarkEstimator(None))
+    ids, _, left = watch(source, FilesDone(), ManualWatermarkEstimator(None))
     assert ids == ["e0"]
     assert "a.jsonl.gz is damaged gzip" in caplog.text
     assert len(left.marks) == 2
@@ -143,7 +143,7 @@ def test_a_watcher_that_is_stopped_hands_back_what_it_has_not_claimed(tmp_path: 
     put(tmp_path / "b.jsonl", range(1, 2), age_ms=1_000)
     do_fn = _WatchDoFn(source)
     do_fn.setup()
-    tracker = ThreadsafeRestrictionTracker(DoneTracker(Done()))
+    tracker = ThreadsafeRestrictionTracker(FilesDoneTracker(FilesDone()))
     work = do_fn.process(
         source.path, RestrictionTrackerView(tracker), ManualWatermarkEstimator(None)
     )

@@ -16,7 +16,7 @@ from beam_stage import Stage
 from pipelines.config import FeatureConfig, WindowSpec
 from pipelines.features.rows import FeatureRows
 from pipelines.live import stateful_stages
-from pipelines.live.state.start_state import Seed
+from pipelines.live.state.start_state import StartState
 from pipelines.live.stateful_stages import _by_id, _Dedupe, _Featurize
 from pipelines.schema import EVENTS
 
@@ -76,7 +76,7 @@ def outcome(
 
     With `forget`, every step is done by a worker that has just started.
     """
-    first, second = Stage(_Dedupe(Seed(config))), Stage(_Featurize(Seed(config)))
+    first, second = Stage(_Dedupe(StartState(config))), Stage(_Featurize(StartState(config)))
     made, letters = [], []
     for step in [*transcript, END_S]:
         if forget:
@@ -290,7 +290,7 @@ def test_state_levels_off_on_a_stream_with_ever_new_users_items_and_requests(
         dedupe_horizon="100s",
         allowed_lateness="10s",
     )
-    first, second = Stage(_Dedupe(Seed(config))), Stage(_Featurize(Seed(config)))
+    first, second = Stage(_Dedupe(StartState(config))), Stage(_Featurize(StartState(config)))
     weights = []
     for tick in range(1, 76):
         begin = tick * 10_000 - 10_000

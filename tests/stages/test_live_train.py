@@ -15,16 +15,16 @@ from rows import feature_rows
 
 from models.config import ModelConfig
 from models.errors import JobError, StoreError
-from models.store.embeddings import Keep
+from models.store.embeddings import CopyPolicy
 from models.store.store import Store
 from pipelines import metrics
 from pipelines.batches.micro_batch import LogBatches
-from pipelines.beam_options import pipeline_options
+from pipelines.beam_args import pipeline_options
 from pipelines.config import BatchConfig, StoreConfig
 from pipelines.live import train_stage
-from pipelines.live.stateful_stages import Span
-from pipelines.live.train_stage import TrainLive, let_go
-from pipelines.live.trainer_thread import Forward
+from pipelines.live.stateful_stages import LogSpan
+from pipelines.live.train_stage import TrainLive, close_idle_trainers
+from pipelines.live.trainer_thread import TrainerThread
 from pipelines.publish import FileSink
 from pipelines.train.fine_tune import FineTune
 
@@ -111,7 +111,7 @@ def job(store: Store, trainer: str = "fake_trainer:FakeTrainer") -> FineTune:
     return FineTune(
         store=store,
         model=ModelConfig(),
-        keep=Keep(**StoreConfig().model_dump()),
+        keep=CopyPolicy(**StoreConfig().model_dump()),
         sinks=[FileSink(store).publish],
         trainer=trainer,
     )
@@ -146,7 +146,7 @@ def told(
 ) -> list[int]:
     kept = kept or Remembered()
     stage.start_bundle()
-    return list(stage.process((0, Span(last, final)), kept, kept))
+    return list(stage.process((0, LogSpan(last, final)), kept, kept))
 
 
 Log = Callable[[int], None]
@@ -155,7 +155,7 @@ Log = Callable[[int], None]
 def test_spans_of_a_stream_become_versions(store: Store, log: Log) -> None:
     log(BATCHES)
     pipeline = beam.Pipeline(options=pipeline_options([]))
-    spans = [Span(2), Span(BATCHES), Span(BATCHES, final=True)]
+    spans = [LogSpan(2), LogSpan(BATCHES), LogSpan(BATCHES, final=True)]
     made = pipeline | beam.Create(spans, reshuffle=False) | TrainLive(job=job(store))
     assert_that(made, equal_to([1, 2, 3, 4, 5]))
     result = pipeline.run()
@@ -263,21 +263,23 @@ def test_the_spans_of_a_bundle_share_their_patience(
     now = [0.0]
     monkeypatch.setattr(train_stage.time, "monotonic", lambda: now[0])
     waited = []
-    monkeypatch.setattr(Forward, "wait", lambda _, last, limit_s: waited.append(limit_s) or False)
-    monkeypatch.setattr(Forward, "ask", lambda *_, **__: True)
+    monkeypatch.setattr(
+        TrainerThread, "wait", lambda _, last, limit_s: waited.append(limit_s) or False
+    )
+    monkeypatch.setattr(TrainerThread, "ask", lambda *_, **__: True)
     stage, kept = do_fn(store, "fake_trainer:FakeTrainer"), Remembered()
     for seconds in (0.0, 0.5, 1.75, 30.0):
         now[0] = 100.0 + seconds
         if not seconds:
             stage.start_bundle()
-        list(stage.process((0, Span(1)), kept, kept))
+        list(stage.process((0, LogSpan(1)), kept, kept))
     assert waited == [2.0, 1.5, 0.25, 0.0]
     train_stage._live.pop(stage.stage).close()
 
 
 def test_who_waits_for_a_model_that_was_closed_is_told(store: Store, log: Log, gate: Gate) -> None:
     log(1)
-    forward = Forward(job(store, f"{__name__}:Held"), lambda: NOW_MS)
+    forward = TrainerThread(job(store, f"{__name__}:Held"), lambda: NOW_MS)
     forward.ask(1)
     gate.wait_for_step(1)
     ending = threading.Thread(target=forward.close)
@@ -324,7 +326,7 @@ def test_a_model_outlives_the_stage_that_idles_and_is_let_go_with_the_job(
     assert told(stage, 2) == [2]
     assert FakeTrainer.made == 1
     stage.teardown()
-    let_go(store)
+    close_idle_trainers(store)
     with store.lock("writer"):
         pass
 
@@ -342,7 +344,7 @@ def test_another_job_of_the_same_process_takes_the_store_over(store: Store, log:
 
 def test_freshness_is_taken_when_the_version_is_on_record(store: Store, log: Log) -> None:
     log(1)
-    forward = Forward(job(store), lambda: NOW_MS)
+    forward = TrainerThread(job(store), lambda: NOW_MS)
     forward.ask(1)
     forward.wait(1, None)
     (made,) = forward.made()

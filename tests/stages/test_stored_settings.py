@@ -6,7 +6,7 @@ from models.errors import RequestError, StoreError
 from models.network.text_encoder import text_encoder
 from models.store.store import Store
 from pipelines.bounded import store_compatibility
-from pipelines.bounded.stored_settings import stored_model
+from pipelines.bounded.stored_settings import stored_job, stored_model
 from pipelines.config import load_job
 
 
@@ -58,3 +58,14 @@ def test_a_fingerprint_in_the_job_file_binds(tmp_path):
     named = {"text_model": str(tmp_path / "a"), "text_model_sha256": "0" * 64}
     with pytest.raises(RequestError, match="correct either"):
         load_job(None, {"model": named})
+
+
+def test_the_job_that_a_store_was_made_with_comes_back_whole(tmp_path):
+    features = {"window": "sliding:10m/1m", "retention": "36h", "dedupe_horizon": "0", "history": 7}
+    job = load_job(None, {"features": features, "batch": {"max_wait": "90s", "min_rows": 3}})
+    store = Store(tmp_path / "store")
+    with store_compatibility.held(store, job):
+        (store.root / "batches" / "000001.arrow").write_bytes(b"")
+        found = stored_job(store)
+        assert found == job
+        store_compatibility.check(store, found)

@@ -17,8 +17,8 @@ from pipelines.config import JobConfig
 from pipelines.errors import StoreError
 from pipelines.job import RunRequest, run_job
 from pipelines.live.state.micro_batches import LiveLog
-from pipelines.live.state.start_state import Seed
-from pipelines.live.state.timer_grid import Grid
+from pipelines.live.state.start_state import StartState
+from pipelines.live.state.timer_grid import TimerGrid
 from pipelines.live.stateful_stages import _by_id, _Cut, _Dedupe, _Featurize
 from pipelines.schema import EVENTS
 
@@ -84,12 +84,12 @@ def as_stream(events: list[dict[str, Any]], store: Store, job: JobConfig) -> Non
     """The stages of the live job, on events in their order, one at a time."""
     features, state = job.features, store.state_path(store.last_state())
     stages = [
-        beam_stage.Stage(_Dedupe(Seed(features, state))),
-        beam_stage.Stage(_Featurize(Seed(features, state))),
+        beam_stage.Stage(_Dedupe(StartState(features, state))),
+        beam_stage.Stage(_Featurize(StartState(features, state))),
         beam_stage.Stage(
             _Cut(
                 LiveLog(store, job.batch, features.history),
-                Grid.of_rows(features.window),
+                TimerGrid.of_rows(features.window),
                 store.last_batch(),
                 None,
             )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from models.rows import Batch
+from models.feature_batch import Batch
 from models.schema import EVENT_TYPES
 
 

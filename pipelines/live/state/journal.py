@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-__all__ = ["Entry", "Journal", "Mirror", "Mirrors"]
+__all__ = ["Entry", "Journal", "ShardState", "ShardStates"]
 
 _SLACK = 1 << 20
 """Bytes of garbage that are never worth a rewrite."""
@@ -29,7 +29,7 @@ class Entry:
     data: bytes
 
 
-class Mirror(Protocol):
+class ShardState(Protocol):
     """A shard's state as an object."""
 
     def load(self, entry: Entry) -> None:
@@ -42,10 +42,10 @@ class Mirror(Protocol):
         """Bytes that `dump` would give, roughly."""
 
 
-M = TypeVar("M", bound=Mirror)
+M = TypeVar("M", bound=ShardState)
 
 
-class Mirrors(Generic[M]):
+class ShardStates(Generic[M]):
     """The mirrors of one stage in this process, by shard. Safe to share between threads."""
 
     def __init__(self) -> None:
@@ -82,7 +82,7 @@ class Journal(Generic[M]):
     @classmethod
     @contextmanager
     def opened(
-        cls, mirrors: "Mirrors[M]", shard: Any, bag: Any, note: Any, fresh: Callable[[], M]
+        cls, mirrors: "ShardStates[M]", shard: Any, bag: Any, note: Any, fresh: Callable[[], M]
     ) -> Iterator["Journal[M]"]:
         """The journal of a shard; its mirror is kept for the next call if all goes well."""
         written = note.read() or b""

@@ -22,7 +22,7 @@ from pipelines.config import BatchConfig
 from pipelines.errors import StoreError
 from pipelines.features.rows import FeatureRows
 from pipelines.live.state.journal import Entry
-from pipelines.live.state.timer_grid import Grid
+from pipelines.live.state.timer_grid import TimerGrid
 
 __all__ = ["END_OF_STREAM", "Cutter", "LiveLog", "row_keys"]
 
@@ -95,7 +95,7 @@ class Cutter:
     """
 
     log: LiveLog
-    grid: Grid
+    grid: TimerGrid
     number: int = 0
     frontier: int = 0
     _waiting: dict[int, list[bytes]] = field(default_factory=dict)

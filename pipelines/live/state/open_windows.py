@@ -3,7 +3,7 @@
 A shard of users knows its past in two parts::
 
     past ──────────────► memory of the users ──► held events ──► (events that wait to be settled)
-                         (pipelines.features.user_memory)      (here)
+                         (pipelines.features.user_state)      (here)
 
 An event is held while a window that is not yet told may hold it; then it becomes
 part of the memory. A fixed window tells all its events at once, so nothing is
@@ -22,15 +22,15 @@ import pyarrow.compute as pc
 
 from pipelines.arrow.columns import Ints, as_int64, encode_column, order_by, run_starts
 from pipelines.arrow.ipc import concat, decode
-from pipelines.arrow.partition import compact, join
+from pipelines.arrow.partition import compact_dictionaries, join_batches
 from pipelines.config import FeatureConfig
+from pipelines.features.event_order import user_order
 from pipelines.features.rows import FeatureRows
-from pipelines.features.user_memory import Memory, go_on, remember, tell
-from pipelines.features.user_order import user_order
-from pipelines.live.state.timer_grid import Grid, first_end
+from pipelines.features.user_state import Memory, go_on, remember, tell
+from pipelines.live.state.timer_grid import TimerGrid, first_end
 from pipelines.schema import EVENTS
 
-__all__ = ["Held", "Recall", "Told", "held_for"]
+__all__ = ["Fired", "OpenWindows", "Recall", "open_windows_for"]
 
 Flags = npt.NDArray[np.bool_]
 Recall = Callable[[pa.RecordBatch], Memory]
@@ -38,7 +38,7 @@ Recall = Callable[[pa.RecordBatch], Memory]
 
 
 @dataclass(frozen=True)
-class Told:
+class Fired:
     """What a tick brings.
 
     Attributes:
@@ -52,7 +52,7 @@ class Told:
     repeats: int
 
 
-class Held(Protocol):
+class OpenWindows(Protocol):
     """The open windows of a shard of users."""
 
     events: pa.RecordBatch
@@ -61,7 +61,7 @@ class Held(Protocol):
     def ticks(self, times: Ints, frontier: int) -> Ints:
         """When to wake up for events of these times that arrive now, epoch milliseconds."""
 
-    def fire(self, recall: Recall, arrived: pa.RecordBatch, frontier: int, upto: int) -> Told:
+    def fire(self, recall: Recall, arrived: pa.RecordBatch, frontier: int, upto: int) -> Fired:
         """Tell windows that end at `upto` or before, and revise those that ended by `frontier`.
 
         Args:
@@ -75,7 +75,7 @@ class Held(Protocol):
         """Hold what `fire` would, without telling anything; batches as `encode` gives them."""
 
 
-def held_for(config: FeatureConfig) -> Held:
+def open_windows_for(config: FeatureConfig) -> OpenWindows:
     """What holds the events of a kind of window."""
     if config.window.kind == "session":
         return _Sessions(config)
@@ -96,16 +96,16 @@ class _Fixed:
     events: pa.RecordBatch = field(default_factory=_none)
 
     def ticks(self, times: Ints, frontier: int) -> Ints:
-        """See `Held`."""
-        return np.unique(Grid.of(self.config.window).after(times))
+        """See `OpenWindows`."""
+        return np.unique(TimerGrid.of(self.config.window).after(times))
 
-    def fire(self, recall: Recall, arrived: pa.RecordBatch, frontier: int, upto: int) -> Told:
-        """See `Held`."""
+    def fire(self, recall: Recall, arrived: pa.RecordBatch, frontier: int, upto: int) -> Fired:
+        """See `OpenWindows`."""
         rows, memory, repeats = go_on(recall(arrived), arrived, self.config)
-        return Told([rows], memory, repeats)
+        return Fired([rows], memory, repeats)
 
     def skip(self, arrived: list[bytes], upto: int) -> None:
-        """See `Held`."""
+        """See `OpenWindows`."""
 
 
 @dataclass
@@ -116,24 +116,24 @@ class _Sliding:
     events: pa.RecordBatch = field(default_factory=_none)
 
     def ticks(self, times: Ints, frontier: int) -> Ints:
-        """See `Held`."""
+        """See `OpenWindows`."""
         window = self.config.window
-        first = np.unique(Grid.of(window).after(times))
+        first = np.unique(TimerGrid.of(window).after(times))
         ends = np.unique(np.add.outer(first, np.arange(window.overlap) * window.period_ms))
         return ends[(ends > frontier) | np.isin(ends, first)]
 
-    def fire(self, recall: Recall, arrived: pa.RecordBatch, frontier: int, upto: int) -> Told:
-        """See `Held`."""
+    def fire(self, recall: Recall, arrived: pa.RecordBatch, frontier: int, upto: int) -> Fired:
+        """See `OpenWindows`."""
         arrived, repeats = _without_repeats(arrived)
         rows = self._revised(recall, arrived, frontier)
-        together = join([self.events, arrived])
+        together = join_batches([self.events, arrived])
         if upto > frontier and together.num_rows:
             rows.append(tell(recall(together), together, self.config, (frontier, upto)))
         open_still = self._open(together, upto)
         done = together.filter(pa.array(~open_still))
         memory = remember(recall(done), done, self.config) if done.num_rows else Memory.empty()
-        self.events = compact(together.filter(pa.array(open_still)))
-        return Told(rows, memory, repeats)
+        self.events = compact_dictionaries(together.filter(pa.array(open_still)))
+        return Fired(rows, memory, repeats)
 
     def _revised(self, recall: Recall, arrived: pa.RecordBatch, frontier: int) -> list[FeatureRows]:
         """Rows of windows that were told, of late events alone."""
@@ -142,22 +142,22 @@ class _Sliding:
         if not late.num_rows:
             return []
         theirs = self.events.filter(_of_users(self.events, late))
-        memory = recall(join([theirs, late]))
+        memory = recall(join_batches([theirs, late]))
         if theirs.num_rows:
             memory = remember(memory, theirs, self.config)
         told = (frontier - self.config.allowed_lateness - 1, frontier)
         return [tell(memory, late, self.config, told)]
 
     def skip(self, arrived: list[bytes], upto: int) -> None:
-        """See `Held`."""
-        new, _ = _without_repeats(join(map(decode, arrived)))
-        together = join([self.events, new])
-        self.events = compact(together.filter(pa.array(self._open(together, upto))))
+        """See `OpenWindows`."""
+        new, _ = _without_repeats(join_batches(map(decode, arrived)))
+        together = join_batches([self.events, new])
+        self.events = compact_dictionaries(together.filter(pa.array(self._open(together, upto))))
 
     def _open(self, events: pa.RecordBatch, upto: int) -> Flags:
         """`[n]` which events a window that ends after `upto` holds."""
         window = self.config.window
-        next_end = int(Grid.of(window).after(np.array([upto]))[0])
+        next_end = int(TimerGrid.of(window).after(np.array([upto]))[0])
         return as_int64(events.column("event_time")) >= next_end - window.size_ms
 
 
@@ -169,28 +169,30 @@ class _Sessions:
     events: pa.RecordBatch = field(default_factory=_none)
 
     def ticks(self, times: Ints, frontier: int) -> Ints:
-        """See `Held`."""
+        """See `OpenWindows`."""
         window = self.config.window
-        return np.unique(Grid.of(window).at_or_after(first_end(times, window)))
+        return np.unique(TimerGrid.of(window).at_or_after(first_end(times, window)))
 
-    def fire(self, recall: Recall, arrived: pa.RecordBatch, frontier: int, upto: int) -> Told:
-        """See `Held`."""
+    def fire(self, recall: Recall, arrived: pa.RecordBatch, frontier: int, upto: int) -> Fired:
+        """See `OpenWindows`."""
         ended, repeats = self._part(arrived, upto)
         if not ended.num_rows:
-            return Told([], Memory.empty(), repeats)
+            return Fired([], Memory.empty(), repeats)
         rows, memory, _ = go_on(recall(ended), ended, self.config)
-        return Told([rows], memory, repeats)
+        return Fired([rows], memory, repeats)
 
     def skip(self, arrived: list[bytes], upto: int) -> None:
-        """See `Held`."""
-        self._part(join(map(decode, arrived)), upto)
+        """See `OpenWindows`."""
+        self._part(join_batches(map(decode, arrived)), upto)
 
     def _part(self, arrived: pa.RecordBatch, upto: int) -> tuple[pa.RecordBatch, int]:
         """Hold the events of sessions that go on; (those of sessions that have ended, repeats)."""
         arrived, repeats = _without_repeats(arrived)
-        together = join([self.events, arrived])
+        together = join_batches([self.events, arrived])
         ended = _ended(together, self.config.window.size_ms, upto)
-        self.events = compact(together.filter(pa.array(~ended))) if ended.any() else together
+        self.events = (
+            compact_dictionaries(together.filter(pa.array(~ended))) if ended.any() else together
+        )
         return together.filter(pa.array(ended)), repeats
 
 

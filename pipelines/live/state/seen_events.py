@@ -15,20 +15,20 @@ import pyarrow as pa
 from pipelines.arrow.columns import Ints, as_int64
 from pipelines.arrow.hashing import Hashes, hash_strings
 from pipelines.arrow.ipc import concat, decode, encode
-from pipelines.arrow.partition import join
+from pipelines.arrow.partition import join_batches
 from pipelines.bounded.run_state import BEGINNING, last_end
 from pipelines.clean.fingerprints import PRINTS, drop, losers, prints
 from pipelines.config import WindowSpec
 from pipelines.live.state.journal import Entry
-from pipelines.live.state.timer_grid import Grid, by_tick, first_end
+from pipelines.live.state.timer_grid import TimerGrid, by_tick, first_end
 
-__all__ = ["Settled", "Waiting"]
+__all__ = ["SeenEvents", "SettledEvents"]
 
 _EVENTS, _IDS, _FRONTIER = 0, 1, 2
 
 
 @dataclass(frozen=True)
-class Settled:
+class SettledEvents:
     """What became of the events of a tick."""
 
     unique: pa.RecordBatch  # EVENTS
@@ -38,7 +38,7 @@ class Settled:
 
 
 @dataclass
-class Waiting:
+class SeenEvents:
     """A shard of ids: events that wait for their tick, and ids that were seen.
 
     Attributes:
@@ -66,21 +66,21 @@ class Waiting:
     def wait(self, events: pa.RecordBatch) -> tuple[list[int], list[Entry]]:
         """Take in events; the ticks to wake up at, what to record."""
         ticks, entries = [], []
-        for tick, part in by_tick(events, Grid.of(self.window)):
+        for tick, part in by_tick(events, TimerGrid.of(self.window)):
             data = encode(part)
             self._events.setdefault(tick, []).append(data)
             ticks.append(tick)
             entries.append(Entry(_EVENTS, tick.to_bytes(8, "big", signed=True) + data))
         return ticks, entries
 
-    def fire(self, tick: int) -> tuple[Settled | None, list[Entry]]:
+    def fire(self, tick: int) -> tuple[SettledEvents | None, list[Entry]]:
         """Settle what is due at `tick`, and what is late; what to record."""
         upto = max(tick, self.frontier)
         due = sorted(number for number in self._events if number <= upto)
         if not due:
             return None, []
         batches = [decode(data) for number in due for data in self._events.pop(number)]
-        events = join(batches)
+        events = join_batches(batches)
         ends = last_end(as_int64(events.column("event_time")), self.window)
         told = max(self.frontier, self.before)
         hopeless = ends + self.lateness_ms < told
@@ -94,7 +94,7 @@ class Waiting:
         entries = [Entry(_FRONTIER, upto.to_bytes(8, "big", signed=True))]
         entries += self._remember(unique)
         duplicates = events.num_rows - unique.num_rows
-        return Settled(unique, duplicates, int(late.sum()), too_late), entries
+        return SettledEvents(unique, duplicates, int(late.sum()), too_late), entries
 
     def _unique(self, events: pa.RecordBatch) -> pa.RecordBatch:
         found = prints(events)

@@ -1,36 +1,38 @@
 """What a stream starts with: what runs on files before it left in `store/state`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from pipelines.arrow.hashing import hash_strings
 from pipelines.bounded.run_state import load
-from pipelines.config import FeatureConfig
-from pipelines.features.user_memory import Memory
-from pipelines.live.state.seen_events import Waiting
-from pipelines.live.state.user_features import Users
+from pipelines.config import CleanConfig, FeatureConfig
+from pipelines.features.user_state import Memory
+from pipelines.live.state.seen_events import SeenEvents
+from pipelines.live.state.user_features import UserFeatures
 
-__all__ = ["Seed"]
+__all__ = ["StartState"]
 
 
 @dataclass(frozen=True)
-class Seed:
+class StartState:
     """Shards as a stream finds them; read anew wherever a shard is opened.
 
     Attributes:
         config: of features; its shards are the stream's.
         state: folder that the last completed run on files left, or one that does not exist.
+        clean: which events are quarantined.
     """
 
     config: FeatureConfig
     state: Path | None = None
+    clean: CleanConfig = field(default_factory=CleanConfig)
 
-    def ids(self, shard: int) -> Waiting:
+    def ids(self, shard: int) -> SeenEvents:
         """A shard of ids that remembers those that the runs before have seen."""
         config = self.config
-        empty = Waiting(config.window, config.dedupe_horizon, config.allowed_lateness)
+        empty = SeenEvents(config.window, config.dedupe_horizon, config.allowed_lateness)
         if self.state is None:
             return empty
         past = load(self.state)
@@ -38,9 +40,9 @@ class Seed:
         empty.begin(past.frontier, past.ids[mine], past.times[mine])
         return empty
 
-    def users(self, shard: int) -> Users:
+    def users(self, shard: int) -> UserFeatures:
         """A shard of users with what the runs before remembered of them."""
-        empty = Users(self.config)
+        empty = UserFeatures(self.config, clean=self.clean)
         if self.state is None:
             return empty
         past = load(self.state)

@@ -12,39 +12,33 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipelines.arrow.columns import Ints, as_int64
-from pipelines.arrow.partition import compact, take
+from pipelines.arrow.partition import compact_dictionaries, take
 from pipelines.config import WindowSpec
 
-__all__ = ["Grid", "by_tick", "first_end"]
-
-_SESSION_STEPS = 20
-_SESSION_STEP_MS = 10_000
-"""A session is told a twentieth of its gap after its end at the latest, or ten seconds."""
+__all__ = ["TimerGrid", "by_tick", "first_end"]
 
 
 @dataclass(frozen=True)
-class Grid:
+class TimerGrid:
     """Instants `offset_ms` + k · `step_ms`, since the epoch."""
 
     step_ms: int
     offset_ms: int = 0
 
     @classmethod
-    def of(cls, window: WindowSpec) -> "Grid":
+    def of(cls, window: WindowSpec) -> "TimerGrid":
         """The ticks at which windows are told.
 
-        >>> Grid.of(WindowSpec.parse("sliding:5s/2s"))
-        Grid(step_ms=2000, offset_ms=1000)
+        >>> TimerGrid.of(WindowSpec.parse("sliding:5s/2s"))
+        TimerGrid(step_ms=2000, offset_ms=1000)
         """
-        if window.kind == "session":
-            return cls(min(max(window.size_ms // _SESSION_STEPS, 1), _SESSION_STEP_MS))
-        return cls(window.period_ms, window.size_ms % window.period_ms)
+        return cls(window.tick_ms, window.tick_offset_ms)
 
     @classmethod
-    def of_rows(cls, window: WindowSpec) -> "Grid":
+    def of_rows(cls, window: WindowSpec) -> "TimerGrid":
         """Instants at which all rows are there whose windows have ended by then.
 
-        >>> Grid.of_rows(WindowSpec.parse("fixed:60s")).step_ms  # any instant will do
+        >>> TimerGrid.of_rows(WindowSpec.parse("fixed:60s")).step_ms  # any instant will do
         1
         """
         return cls.of(window) if window.kind == "session" else cls(1)
@@ -52,7 +46,7 @@ class Grid:
     def after(self, times: Ints) -> npt.NDArray[np.int64]:
         """Event times `[n]` → the first tick after each `[n]`, epoch milliseconds.
 
-        >>> Grid(60_000).after(np.array([0, 59_999, 60_000])).tolist()
+        >>> TimerGrid(60_000).after(np.array([0, 59_999, 60_000])).tolist()
         [60000, 60000, 120000]
         """
         steps = (np.asarray(times) - self.offset_ms) // self.step_ms + 1
@@ -61,7 +55,7 @@ class Grid:
     def at_or_after(self, times: Ints) -> npt.NDArray[np.int64]:
         """Instants `[n]` → the first tick that is not before each `[n]`, epoch milliseconds.
 
-        >>> Grid(60_000).at_or_after(np.array([0, 59_999, 60_000])).tolist()
+        >>> TimerGrid(60_000).at_or_after(np.array([0, 59_999, 60_000])).tolist()
         [0, 60000, 60000]
         """
         return self.after(np.asarray(times) - 1)
@@ -77,19 +71,19 @@ def first_end(times: Ints, window: WindowSpec) -> npt.NDArray[np.int64]:
     """
     if window.kind == "session":
         return np.asarray(times + window.size_ms)
-    return Grid.of(window).after(times)
+    return TimerGrid.of(window).after(times)
 
 
-def by_tick(events: pa.RecordBatch, grid: Grid) -> list[tuple[int, pa.RecordBatch]]:
+def by_tick(events: pa.RecordBatch, grid: TimerGrid) -> list[tuple[int, pa.RecordBatch]]:
     """EVENTS `[n]` → (tick by which its events have to be settled, these), in order of time."""
     ticks = grid.after(as_int64(events.column("event_time")))
     found, which = np.unique(ticks, return_inverse=True)
     if len(found) == 1:
-        return [(int(found[0]), compact(events))]
+        return [(int(found[0]), compact_dictionaries(events))]
     order = np.argsort(which, kind="stable")
     moved = take(events, pa.array(order))
     ends = np.cumsum(np.bincount(which, minlength=len(found))).tolist()
     return [
-        (tick, compact(moved.slice(start, end - start)))
+        (tick, compact_dictionaries(moved.slice(start, end - start)))
         for tick, start, end in zip(found.tolist(), [0, *ends], ends, strict=False)
     ]

@@ -9,16 +9,17 @@ import pyarrow as pa
 
 from pipelines.arrow.columns import as_int64
 from pipelines.arrow.ipc import decode, encode
-from pipelines.arrow.partition import compact, join
+from pipelines.arrow.partition import compact_dictionaries, join_batches
 from pipelines.bounded.run_state import BEGINNING
-from pipelines.config import FeatureConfig
+from pipelines.clean.quarantine import SetApart, Suspicion
+from pipelines.config import CleanConfig, FeatureConfig
 from pipelines.features.rows import FeatureRows
-from pipelines.features.user_memory import Memory
+from pipelines.features.user_state import Memory
 from pipelines.live.state.journal import Entry
-from pipelines.live.state.open_windows import Held, held_for
-from pipelines.live.state.timer_grid import Grid, by_tick
+from pipelines.live.state.open_windows import OpenWindows, open_windows_for
+from pipelines.live.state.timer_grid import TimerGrid, by_tick
 
-__all__ = ["Users"]
+__all__ = ["UserFeatures"]
 
 _EVENTS, _MEMORY, _FIRED, _HELD = 0, 1, 2, 3
 _SIGNED = struct.Struct(">q")
@@ -27,18 +28,20 @@ _PIECE_ROWS = 50_000
 
 
 @dataclass
-class Users:
+class UserFeatures:
     """A shard of users.
 
     Attributes:
         config: windows, history, retention, lateness.
         frontier: newest tick that has fired; epoch milliseconds.
         before: what had been told before this stream began; epoch milliseconds.
+        clean: which events are quarantined.
     """
 
     config: FeatureConfig
     frontier: int = 0
     before: int = BEGINNING
+    clean: CleanConfig = field(default_factory=CleanConfig)
     _waiting: dict[int, list[bytes]] = field(default_factory=dict)
     _chunks: dict[int, Memory] = field(default_factory=dict)
     _where: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -48,7 +51,8 @@ class Users:
 
     def __post_init__(self) -> None:
         """Nothing is held yet."""
-        self._held: Held = held_for(self.config)
+        self._held: OpenWindows = open_windows_for(self.config)
+        self._suspicion = Suspicion(self.clean, self.config.window)
 
     def begin(self, before: int, revisions: dict[int, int]) -> None:
         """Windows up to `before` (ms) were told by runs on files, some of them revised."""
@@ -62,26 +66,27 @@ class Users:
     def wait(self, events: pa.RecordBatch) -> tuple[list[int], list[Entry]]:
         """Take in events; the ticks to wake up at, what to record."""
         entries = []
-        for tick, part in by_tick(events, Grid.of(self.config.window)):
+        for tick, part in by_tick(events, TimerGrid.of(self.config.window)):
             data = encode(part)
             self._waiting.setdefault(tick, []).append(data)
             entries.append(Entry(_EVENTS, _SIGNED.pack(tick) + data))
         times = as_int64(events.column("event_time"))
         return self._held.ticks(times, self.frontier).tolist(), entries
 
-    def fire(self, tick: int) -> tuple[list[FeatureRows], int, list[Entry]]:
-        """(Rows of what is due at `tick`, repeats that were left out, what to record).
+    def fire(self, tick: int) -> tuple[list[FeatureRows], int, SetApart | None, list[Entry]]:
+        """(Rows of what is due at `tick`, repeats, what is quarantined, what to record).
 
         Rows of a window that had fired before are revisions.
         """
         upto = max(tick, self.frontier)
-        arrived = join(map(decode, self._due(upto)))
+        arrived = join_batches(map(decode, self._due(upto)))
         if not (arrived.num_rows or self._held.events.num_rows):
-            return [], 0, []
-        told = self._held.fire(self._recall, arrived, self.frontier, upto)
+            return [], 0, None, []
+        apart = self._suspicion.set_apart(arrived)
+        told = self._held.fire(self._recall, apart.events, self.frontier, upto)
         rows = [part for part in map(self._revised, told.rows) if len(part)]
         if not (rows or arrived.num_rows or told.memory.facts.num_rows):
-            return [], 0, []
+            return [], 0, None, []
         self.frontier = upto
         entries = []
         if told.memory.facts.num_rows:
@@ -89,12 +94,18 @@ class Users:
             entries.append(Entry(_MEMORY, told.memory.to_bytes()))
         entries.append(Entry(_FIRED, self._fired()))
         self._forget()
-        return rows, told.repeats, entries
+        return rows, told.repeats + apart.repeats, apart, entries
 
     def _due(self, upto: int) -> list[bytes]:
         """EVENTS that are settled by `upto`, as bytes; they wait no longer."""
         due = sorted(number for number in self._waiting if number <= upto)
         return [data for number in due for data in self._waiting.pop(number)]
+
+    def _cleared(self, due: list[bytes]) -> list[bytes]:
+        """What `fire` handed on of these EVENTS, as bytes."""
+        if not (self._suspicion.on and due):
+            return due
+        return [encode(self._suspicion.set_apart(join_batches(map(decode, due))).events)]
 
     # -- what is remembered ------------------------------------------------------
 
@@ -186,13 +197,13 @@ class Users:
             tick = _SIGNED.unpack(entry.data[:8])[0]
             self._waiting.setdefault(tick, []).append(entry.data[8:])
         elif entry.kind == _HELD:
-            self._held.events = join([self._held.events, decode(entry.data)])
+            self._held.events = join_batches([self._held.events, decode(entry.data)])
         elif entry.kind == _MEMORY:
             self._keep(Memory.from_bytes(entry.data))
         else:
             self.frontier, *flat = struct.unpack(f">{len(entry.data) // 8}q", entry.data)
             self._revisions = dict(zip(flat[::2], flat[1::2], strict=True))
-            self._held.skip(self._due(self.frontier), self.frontier)
+            self._held.skip(self._cleared(self._due(self.frontier)), self.frontier)
             self._forget()
 
     def dump(self) -> Iterable[Entry]:
@@ -204,7 +215,7 @@ class Users:
         yield Entry(_FIRED, self._fired())
         held = self._held.events
         for start in range(0, held.num_rows, _PIECE_ROWS):
-            yield Entry(_HELD, encode(compact(held.slice(start, _PIECE_ROWS))))
+            yield Entry(_HELD, encode(compact_dictionaries(held.slice(start, _PIECE_ROWS))))
         for tick, parts in sorted(self._waiting.items()):
             for data in parts:
                 yield Entry(_EVENTS, _SIGNED.pack(tick) + data)

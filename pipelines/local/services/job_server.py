@@ -6,7 +6,7 @@ from pathlib import Path
 from pipelines.local import fetch, readiness
 from pipelines.local.process import Program
 from pipelines.local.service import HOST, Place
-from pipelines.local.services.job_server_patch import mend_residuals
+from pipelines.local.services.job_server_patch import patch_state_names
 
 __all__ = ["JobServer"]
 
@@ -63,7 +63,7 @@ class JobServer:
 
     def _bring(self, folder: Path) -> None:
         fetch.jars(self.name, _JARS, folder)
-        mend_residuals(folder / "all.jar")
+        patch_state_names(folder / "all.jar")
 
     def programs(self, place: Place) -> Sequence[Program]:
         """One server, in front of the cluster of the same directory."""
@@ -91,7 +91,7 @@ class JobServer:
     def ready(self, place: Place) -> bool:
         """Does it speak HTTP/2? The server says so before it is asked anything else."""
         preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000040000000000")
-        return len(readiness.ask(place.port("beam"), preface, at_least=9)) >= 9
+        return len(readiness.await_answer(place.port("beam"), preface, at_least=9)) >= 9
 
     def address(self, place: Place) -> str:
         """`host:port`, the job endpoint."""

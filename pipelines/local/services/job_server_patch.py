@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pipelines.errors import RequestError
 
-__all__ = ["NAME", "mend_residuals"]
+__all__ = ["NAME", "patch_state_names"]
 
 NAME = (
     "org/apache/beam/runners/fnexecution/control/"
@@ -28,7 +28,7 @@ _NOTHING = bytes.fromhex("00 000000 120f b6000e")
 """The same with four times nop instead of the first half."""
 
 
-def mend_residuals(jar: Path) -> None:
+def patch_state_names(jar: Path) -> None:
     """Leave the number out of the state's name, in the job server's jar.
 
     Raises:

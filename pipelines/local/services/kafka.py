@@ -99,7 +99,7 @@ class Kafka:
 
     def ready(self, place: Place) -> bool:
         """Does the broker answer a request?"""
-        return len(readiness.ask(place.port("kafka"), _API_VERSIONS, at_least=10)) >= 10
+        return len(readiness.await_answer(place.port("kafka"), _API_VERSIONS, at_least=10)) >= 10
 
     def address(self, place: Place) -> str:
         """`host:port`, the bootstrap server."""

@@ -65,7 +65,7 @@ class Postgres:
 
     def ready(self, place: Place) -> bool:
         """Does it let the user `postgres` in?"""
-        return readiness.ask(place.port("postgres"), _STARTUP).startswith(b"R")
+        return readiness.await_answer(place.port("postgres"), _STARTUP).startswith(b"R")
 
     def address(self, place: Place) -> str:
         """The URI that a sink takes."""

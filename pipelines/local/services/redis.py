@@ -45,7 +45,7 @@ class Redis:
 
     def ready(self, place: Place) -> bool:
         """Does it answer PING?"""
-        return readiness.ask(place.port("redis"), b"PING\r\n").startswith(b"+PONG")
+        return readiness.await_answer(place.port("redis"), b"PING\r\n").startswith(b"+PONG")
 
     def address(self, place: Place) -> str:
         """The URI that a sink takes."""

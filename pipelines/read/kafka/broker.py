@@ -17,13 +17,13 @@ import tenacity
 
 from pipelines.clock import wall_clock_ms
 from pipelines.errors import SourceError
-from pipelines.read.kafka.topic_uri import KafkaSource
+from pipelines.read.kafka.source_spec import KafkaSource
 from pipelines.read.kafka.wire.decode import Decoded
 from pipelines.read.log_positions import Partition, Positions
 from pipelines.read.parse.json_lines import LINES
 from pipelines.read.parse.parsed import dead_letters
 
-__all__ = ["Reader", "Records", "ask_bounds", "open_reader", "shares"]
+__all__ = ["Reader", "Records", "ask_bounds", "open_reader", "partitions_by_reader"]
 
 _log = logging.getLogger("rillet")
 _ASK_S = 5.0
@@ -81,7 +81,7 @@ def consumer(source: KafkaSource, heard: Callable[[Any], None] | None = None) ->
         ) from None
 
 
-def shares(source: KafkaSource) -> list[Positions]:
+def partitions_by_reader(source: KafkaSource) -> list[Positions]:
     """What each reader has to read, as the brokers say it now.
 
     Raises:

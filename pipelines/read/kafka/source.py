@@ -20,8 +20,8 @@ from apache_beam.utils.timestamp import Duration, Timestamp
 
 from pipelines.clock import wall_clock_ms
 from pipelines.metrics import count, count_all
-from pipelines.read.kafka.broker import Reader, Records, open_reader, shares
-from pipelines.read.kafka.topic_uri import KafkaSource
+from pipelines.read.kafka.broker import Reader, Records, open_reader, partitions_by_reader
+from pipelines.read.kafka.source_spec import KafkaSource
 from pipelines.read.log_positions import Positions, PositionsCoder, PositionsTracker, watermark_ms
 from pipelines.read.parse_at_source import (
     COUNTS,
@@ -153,7 +153,7 @@ class ReadKafka(beam.PTransform):
 
     def expand(self, pbegin: beam.pvalue.PBegin) -> beam.pvalue.DoOutputsTuple:
         """Readers → batches. Asks the broker where partitions begin and end."""
-        dealt = [(n, share.encode()) for n, share in enumerate(shares(self.source))]
+        dealt = [(n, share.encode()) for n, share in enumerate(partitions_by_reader(self.source))]
         read = _ReadOnDoFn(self.source) if self.live else _ReadToEndDoFn(self.source)
         parsed = (
             pbegin

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from pipelines.simulate.world.entities import TOPICS, Catalogue
 
-__all__ = ["Shelf"]
+__all__ = ["AvailableItems"]
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -13,7 +13,7 @@ Floats = NDArray[np.float64]
 _EVERGREEN = 0.03  # share of its first pull that an item never loses
 
 
-class Shelf:
+class AvailableItems:
     """Items out at one time, weighted by fame, age and fashion.
 
     An item stands under its main topic with `share` of its weight and under its

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from pipelines.schema import EVENT_TYPES, MAX_DWELL_MS
 from pipelines.simulate.spec import SimulationSpec
-from pipelines.simulate.world.available_items import Shelf
+from pipelines.simulate.world.available_items import AvailableItems
 from pipelines.simulate.world.entities import HOUR_MS, TOPICS, Catalogue, Population
-from pipelines.simulate.world.people_memory import Memory
+from pipelines.simulate.world.people_state import PeopleMemory
 from pipelines.simulate.world.taste import Tastes
 from pipelines.simulate.world.words import STYLES
 
@@ -96,13 +96,13 @@ class Behaviour:
         """Nobody has been here yet; `rule` is `memory.routine_rule`'s."""
         self._spec, self._items, self._people, self._tastes = spec, items, people, tastes
         self._rule, self._rng = rule, rng
-        self._memory = Memory(spec.users, items)
+        self._memory = PeopleMemory(spec.users, items)
         self._free_at = np.zeros(spec.users, dtype=np.int64)
         self._crowd = np.cumsum(people.activity) / people.activity.sum()
         self._look = np.cumsum(position_weights(spec.slate, spec.position_bias))
         self._sessions = 0
 
-    def open(self, n: int, start: int, end: int, shelf: Shelf, fashion: Any) -> Sessions:
+    def open(self, n: int, start: int, end: int, shelf: AvailableItems, fashion: Any) -> Sessions:
         """At most `n` new sessions between two times, of users who are free then."""
         rng, spec = self._rng, self._spec
         drawn = np.searchsorted(self._crowd, rng.random(n), side="right")
@@ -133,7 +133,7 @@ class Behaviour:
             cum=np.cumsum(chances, axis=1),
         )
 
-    def run(self, sessions: Sessions, shelf: Shelf) -> list[Columns]:
+    def run(self, sessions: Sessions, shelf: AvailableItems) -> list[Columns]:
         """Live all sessions to their ends; their events in no particular order."""
         rows: list[Columns] = []
         for step in range(int(sessions.steps.max(initial=0))):
@@ -142,7 +142,7 @@ class Behaviour:
         self._free_at[sessions.user] = sessions.now + 60_000
         return rows
 
-    def _step(self, s: Sessions, active: Ints, shelf: Shelf) -> list[Columns]:
+    def _step(self, s: Sessions, active: Ints, shelf: AvailableItems) -> list[Columns]:
         """One step of each active session: choose, consume, react."""
         cause, item = self._choose(s, active, shelf)
         rows: list[Columns] = []
@@ -159,7 +159,7 @@ class Behaviour:
         s.now[active[~taken]] += 2_000
         return rows
 
-    def _choose(self, s: Sessions, active: Ints, shelf: Shelf) -> tuple[Ints, Ints]:
+    def _choose(self, s: Sessions, active: Ints, shelf: AvailableItems) -> tuple[Ints, Ints]:
         """Cause and item (−1: to be seen in a slate) of each active session's step."""
         spec, rng, user = self._spec, self._rng, s.user[active]
         chance = rng.random((4, len(active)))
@@ -180,7 +180,7 @@ class Behaviour:
         return cause, item
 
     def _sought(
-        self, s: Sessions, at: Ints, category: Ints, bound: NDArray[np.bool_], shelf: Shelf
+        self, s: Sessions, at: Ints, category: Ints, bound: NDArray[np.bool_], shelf: AvailableItems
     ) -> Ints:
         """An item by taste, of the given category where `bound`; not one they just had."""
         chances = s.chances[at]
@@ -195,13 +195,15 @@ class Behaviour:
             item[again] = self._draw(cum[again], shelf)
         return item
 
-    def _draw(self, cum: Floats, shelf: Shelf) -> Ints:
+    def _draw(self, cum: Floats, shelf: AvailableItems) -> Ints:
         """One item a row, from running sums of topic chances `[n, TOPICS]`."""
         u = self._rng.random((2, len(cum)))
         topic = (cum <= (u[0] * cum[:, -1])[:, None]).sum(axis=1)
         return shelf.draw(np.minimum(topic, TOPICS - 1), u[1])
 
-    def _feed(self, s: Sessions, at: Ints, cause: Ints, shelf: Shelf) -> tuple[Columns, Ints, Ints]:
+    def _feed(
+        self, s: Sessions, at: Ints, cause: Ints, shelf: AvailableItems
+    ) -> tuple[Columns, Ints, Ints]:
         """Show slates; the item taken from each (−1: none) and its position.
 
         Half of a slate suits the user, half is what everybody takes; the order

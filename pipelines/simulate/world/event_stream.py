@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.simulate.spec import SimulationSpec
-from pipelines.simulate.world.available_items import Shelf
+from pipelines.simulate.world.available_items import AvailableItems
 from pipelines.simulate.world.behaviour import Behaviour, Columns, Sessions, concat, take
 from pipelines.simulate.world.entities import DAY_MS, HOUR_MS, Catalogue, Population
 from pipelines.simulate.world.taste import Fashion, Tastes
@@ -59,7 +59,7 @@ def stream(
     tastes = Tastes(spec, people, seeds[0])
     fashion = Fashion(spec, tastes, seeds[1])
     behaviour = Behaviour(spec, items, people, tastes, rule, seeds[2])
-    shelf = Shelf(items)
+    shelf = AvailableItems(items)
     tick, start, due = tick_ms(spec), spec.start_ms, _due_by(spec)
     made = opened = given = 0
     pending: list[Columns] = []

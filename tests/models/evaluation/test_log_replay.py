@@ -16,8 +16,8 @@ from models.errors import RequestError, StoreError
 from models.evaluation.from_manifests import recorded_metrics
 from models.evaluation.log_replay import ARMS, Request, replay
 from models.evaluation.report import evaluation_report
+from models.feature_batch import read_batch
 from models.network.weights import weights_by_name
-from models.rows import read_batch
 from models.store.manifest import Verdict
 from models.store.store import Store
 from models.store.training_log import TrainingLog

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from models.network.tensorflow_runtime import tensorflow
-from models.sparse_rows import distinct, grouped, row_numbers
+from models.sparse_rows import distinct, group_rows, row_numbers
 
 tf = tensorflow()
 
@@ -33,19 +33,19 @@ CONFIG = ModelConfig(
 
 
 def test_entries_by_row_the_earlier_first_and_row_0_nowhere():
-    group = grouped(np.array([7, 0, 3, 7, 3]), np.array([10, 11, 12, 13, 14]))
+    group = group_rows(np.array([7, 0, 3, 7, 3]), np.array([10, 11, 12, 13, 14]))
     assert group.unique.tolist() == [3, 7]
     assert group.owner.tolist() == [12, 14, 10, 13]
     assert group.segment.tolist() == [0, 0, 1, 1]
     assert group.place[[0, 2, 3, 4]].tolist() == [1, 0, 1, 0]
-    nothing = grouped(np.zeros(3, np.int32))
+    nothing = group_rows(np.zeros(3, np.int32))
     assert len(nothing.unique) == len(nothing.owner) == 0
 
 
 @given(st.lists(st.tuples(ROWS, st.integers(0, 9)), max_size=30))
 def test_entries_lie_as_a_plain_sort_has_them(entries):
     rows, owner = (np.array([e[k] for e in entries], np.int32) for k in (0, 1))
-    group = grouped(rows, owner)
+    group = group_rows(rows, owner)
     told = sorted((row, place) for place, row in enumerate(rows.tolist()) if row)
     unique = sorted({row for row, _ in told})
     assert group.unique.tolist() == unique
@@ -68,7 +68,7 @@ def test_a_bag_is_a_scaled_sum():
     tokens = np.array([[2, 5, 0], [0, 0, 0], [5, 0, 0]])
     rows, owner, scale = row_numbers(tokens)
     table = np.arange(24, dtype=np.float32).reshape(6, 4)
-    group = grouped(rows, owner)
+    group = group_rows(rows, owner)
     found = bag(tf.constant(table[group.unique]), group.place, owner, scale)
     expected = [(table[2] + table[5]) / 2**0.25, np.zeros(4), table[5]]
     assert found.numpy() == pytest.approx(np.array(expected), rel=1e-6)
@@ -84,11 +84,11 @@ def test_gradients_go_back_to_every_row_that_was_summed():
     token, of = np.array([8, 8, 2], np.int32), np.array([0, 1, 5], np.int32)
     scale, token_scale = (rng.random(n).astype(np.float32) for n in (9, 6))
     groups = {
-        "user": grouped(np.array(rows["user"])),
-        "item": grouped(np.array(rows["item"])),
-        "history": grouped(np.array(rows["past"]).ravel()),
-        "word": grouped(words, owner),
-        "attribute": grouped(token, of),
+        "user": group_rows(np.array(rows["user"])),
+        "item": group_rows(np.array(rows["item"])),
+        "history": group_rows(np.array(rows["past"]).ravel()),
+        "word": group_rows(words, owner),
+        "attribute": group_rows(token, of),
     }
     given = {"word_scale": tf.constant(scale), "token_scale": tf.constant(token_scale)}
     given["past_own"] = tf.constant([1.0, 0.0])  # item 2 was not seen often enough

@@ -1,4 +1,4 @@
-"""Run by test_devices: one step's gradients on one device and on two logical ones."""
+"""Run by test_data_parallel: one step's gradients on one device and on two logical ones."""
 
 import sys
 from pathlib import Path
@@ -15,19 +15,19 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 
 from feedback import batches  # noqa: E402
-from test_devices import SMALL, script  # noqa: E402
+from test_data_parallel import SMALL, script  # noqa: E402
 
 from models.config import ModelConfig  # noqa: E402
 from models.network.packed_inputs import pack_step  # noqa: E402
 from models.network.weights import load_variables, weights_by_name  # noqa: E402
-from models.training.negative_sampling import draw  # noqa: E402
+from models.training.negative_sampling import draw_negatives  # noqa: E402
 from models.training.train_step import _inputs, _popular_rows, _weights  # noqa: E402
 from models.training.trainer import Trainer  # noqa: E402
 
 
 def gradients(trainer: Trainer, packed: dict) -> tuple:
     """Loss and gradients of one step, as the train step finds them."""
-    from models.network.devices import COMPUTED, over_devices
+    from models.network.data_parallel import COMPUTED, over_devices
 
     model = trainer.model
     given = model.unpacked({k: tf.constant(v) for k, v in packed.items()})
@@ -50,7 +50,7 @@ def main() -> None:
     two.model.tables["item"].grow(one.state.item_ids.capacity)
     rng = np.random.default_rng(0)
     hot, known = _popular_rows(one.config, one.state, prepared), one.state.items.known_rows()
-    negatives = draw(hot, known, one.config.negatives, rng)
+    negatives = draw_negatives(hot, known, one.config.negatives, rng)
     # 7 rows of 8: the second device also has padding, and other weights than the first.
     weights = _weights(one.config, prepared.batch)
     given = _inputs(one.config, one.state, prepared, np.arange(7), weights, negatives, 8)

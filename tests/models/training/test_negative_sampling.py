@@ -5,7 +5,7 @@ import pytest
 
 from models.memory.decayed_counts import DecayedCounts
 from models.memory.top_counts import TopCounts
-from models.training.negative_sampling import draw, hottest, mask
+from models.training.negative_sampling import draw_negatives, excluded_mask, hottest
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -16,7 +16,7 @@ NONE = np.zeros(0, np.int64)
 
 
 def test_the_hot_are_certain_and_the_rest_is_a_sample():
-    drawn = draw(np.arange(1, 6), np.arange(1, 101), 20, rng())
+    drawn = draw_negatives(np.arange(1, 6), np.arange(1, 101), 20, rng())
     assert len(drawn.rows) == len(set(drawn.rows.tolist())) == 20
     assert set(range(1, 6)) <= set(drawn.rows.tolist())
     cost = dict(zip(drawn.rows.tolist(), drawn.correction.tolist(), strict=True))
@@ -30,7 +30,7 @@ def test_each_of_the_others_is_drawn_as_often_as_is_said(hot):
     known = np.arange(1, 41)
     hits = np.zeros(41)
     for seed in range(2_000):
-        hits[draw(hot, known, 10, rng(seed)).rows] += 1
+        hits[draw_negatives(hot, known, 10, rng(seed)).rows] += 1
     assert hits[0] == 0
     assert (hits[hot] == 2_000).all()
     share = (10 - len(hot)) / (40 - len(hot))
@@ -40,10 +40,10 @@ def test_each_of_the_others_is_drawn_as_often_as_is_said(hot):
 
 
 def test_few_items_leave_padding_that_cannot_win():
-    drawn = draw(NONE, np.array([1, 3]), 5, rng())
+    drawn = draw_negatives(NONE, np.array([1, 3]), 5, rng())
     assert drawn.rows.tolist() == [0, 0, 0, 1, 3]
     assert drawn.correction.tolist() == pytest.approx([-1e9, -1e9, -1e9, 0, 0])
-    assert draw(NONE, NONE, 3, rng()).rows.tolist() == [0, 0, 0]
+    assert draw_negatives(NONE, NONE, 3, rng()).rows.tolist() == [0, 0, 0]
 
 
 def test_ties_at_the_edge_of_the_hot_fall_to_the_lower_row():
@@ -78,7 +78,7 @@ def test_the_pool_holds_the_largest_sums_whatever_happened():
 
 
 def test_accidental_hits_are_masked():
-    drawn = draw(NONE, np.array([1, 3, 4]), 4, rng())
+    drawn = draw_negatives(NONE, np.array([1, 3, 4]), 4, rng())
     assert drawn.rows.tolist() == [0, 1, 3, 4]
-    hidden = mask(drawn, np.array([0, 0, 1, 2]), np.array([3, 9, 1, 0]), 3)
+    hidden = excluded_mask(drawn, np.array([0, 0, 1, 2]), np.array([3, 9, 1, 0]), 3)
     assert np.argwhere(hidden).tolist() == [[0, 2], [1, 1]]

@@ -8,7 +8,7 @@ from feedback import batches
 from logged import logged
 from scripted_log import SMALL, items, script
 
-from models.store.embeddings import Keep, read_embeddings
+from models.store.embeddings import CopyPolicy, read_embeddings
 from models.store.lineage import Lineage
 from models.training.retrain import Retrain
 from models.training.trainer import Trainer
@@ -38,7 +38,7 @@ def live(store, last, start=0):
         store=store,
         trainers=Real(store),
         publish=[FileSink(store).publish],
-        keep=Keep(checkpoint_every=4, snapshot_every=3, keep_checkpoints=2, keep_snapshots=2),
+        keep=CopyPolicy(checkpoint_every=4, snapshot_every=3, keep_checkpoints=2, keep_snapshots=2),
         clock=itertools.count(1_700_000_000_000).__next__,
         start=start,
         last=last,

@@ -5,7 +5,7 @@ import pytest
 from feedback import START, event, rows
 
 from models.config import HeadWeights, ModelConfig
-from models.rows import read_batch
+from models.feature_batch import read_batch
 from models.schema import HEADS
 from models.training.train_step import _spans, _weights
 from models.training.trainer import Trainer

@@ -10,9 +10,9 @@ from feedback import START, batches, event, rows
 from small_trainer import SMALL, ids, items_table, script, users_table
 
 from models.errors import StoreError
-from models.network.head_scores import load_heads, score_heads
+from models.feature_batch import read_batch
+from models.network.numpy_heads import load_heads, score_heads
 from models.network.weights import weights_by_name
-from models.rows import read_batch
 from models.schema import EMBEDDINGS, EVENT_TYPES, PREDICTIONS
 from models.training.trainer import Trainer
 

@@ -2,8 +2,8 @@ import pyarrow as pa
 import pytest
 
 from pipelines.arrow.columns import encode_map
-from pipelines.arrow.ipc import concat, conform, decode, encode, plain
-from pipelines.arrow.partition import compact
+from pipelines.arrow.ipc import concat, conform_to_schema, decode, encode, without_dictionaries
+from pipelines.arrow.partition import compact_dictionaries
 
 SCHEMA = pa.schema([("id", pa.string()), ("n", pa.int64())])
 
@@ -34,8 +34,8 @@ def test_a_slice_ships_only_its_own_rows():
 
 
 def test_plain_writes_dictionaries_out():
-    assert plain(coded(["a", "b", "a"])).equals(batch(["a", "b", "a"]))
-    assert plain(pa.RecordBatch.from_arrays([], names=[])).num_columns == 0
+    assert without_dictionaries(coded(["a", "b", "a"])).equals(batch(["a", "b", "a"]))
+    assert without_dictionaries(pa.RecordBatch.from_arrays([], names=[])).num_columns == 0
 
 
 def test_concat_merges_dictionaries_and_keeps_order():
@@ -60,8 +60,8 @@ def test_conform_fills_orders_and_casts():
         [pa.array([1], pa.int32()), pa.array(["x"]), pa.array(["a"]).dictionary_encode()],
         names=["n", "extra", "id"],
     )
-    assert conform(rows, SCHEMA).equals(batch(["a"], [1]))
-    assert conform(rows.select(["id"]), SCHEMA).column("n").null_count == 1
+    assert conform_to_schema(rows, SCHEMA).equals(batch(["a"], [1]))
+    assert conform_to_schema(rows.select(["id"]), SCHEMA).column("n").null_count == 1
 
 
 def test_a_compact_batch_holds_only_what_its_rows_use():
@@ -70,7 +70,7 @@ def test_a_compact_batch_holds_only_what_its_rows_use():
     words = pa.array([f"w{i}" for i in range(200)]).dictionary_encode()
     whole = pa.RecordBatch.from_arrays([maps, words], names=["context", "word"])
     for part in (whole.slice(41, 3), whole.slice(7, 0), whole.take(pa.array([41, 42, 43]))):
-        small = compact(part)
+        small = compact_dictionaries(part)
         small.validate(full=True)
         assert small.to_pylist() == part.to_pylist()
         keys = small.column("context").keys.dictionary.to_pylist()

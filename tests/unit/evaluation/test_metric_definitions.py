@@ -22,11 +22,11 @@ from models.evaluation.metric_definitions import (
     weighted_calibration,
     weighted_spearman,
 )
-from models.evaluation.metric_sums import CELLS, Cells, MetricSums, compare_with_arm
+from models.evaluation.metric_sums import CELLS, MetricSums, TimeCells, compare_with_arm
 from models.evaluation.running_means import RunningMeans
-from models.evaluation.slices import NEW, SLICES, Activity
+from models.evaluation.slices import NEW, SLICES, SliceOfRows
+from models.feature_batch import head_targets
 from models.memory.running_stats import PRIOR
-from models.rows import head_targets
 
 
 def draw(seed: int = 0) -> np.random.Generator:
@@ -152,16 +152,16 @@ def test_logloss_of_certainty_is_finite():
 
 
 def test_a_long_log_has_no_more_cells_than_that():
-    cells = Cells(CELLS * 10 + 1)
+    cells = TimeCells(CELLS * 10 + 1)
     assert len(cells) <= CELLS
     assert cells.of(CELLS * 10) == len(cells) - 1
     assert cells.stride * cells.block <= 50
-    assert [Cells(3).of(place) for place in range(3)] == [0, 1, 2]
+    assert [TimeCells(3).of(place) for place in range(3)] == [0, 1, 2]
 
 
 def test_the_tally_adds_up_by_slice_and_arm():
     rng = draw(10)
-    tally, other = (MetricSums(Cells(4), 2, 10) for _ in range(2))
+    tally, other = (MetricSums(TimeCells(4), 2, 10) for _ in range(2))
     every = []
     for cell in range(4):
         n = 30
@@ -187,7 +187,7 @@ def test_the_tally_adds_up_by_slice_and_arm():
 
 def test_slices_by_counting_again():
     rng = draw(11)
-    activity = Activity()
+    activity = SliceOfRows()
     users: dict[str, int] = {}
     items: dict[str, int] = {}
     for _ in range(12):
@@ -214,7 +214,7 @@ def test_slices_by_counting_again():
 
 
 def test_head_items_are_the_fewest_that_hold_half():
-    activity = Activity()
+    activity = SliceOfRows()
     activity.add(plain_batch([("u", "a")] * 5 + [("u", "b")] * 3 + [("u", "c")] * 2))
     batch = plain_batch([("v", "a"), ("v", "b"), ("v", "new")])
     found = dict(zip(SLICES, activity.before(batch, np.arange(3)), strict=True))
@@ -287,7 +287,7 @@ def test_heads_are_reported_as_they_predict():
 
 def test_lists_by_hand():
     items = pa.table({"item_id": ["a", "b", "c"], "categories": [["x"], ["x", "y"], ["y"]]})
-    tally = ListMetrics(Categories(items), Cells(2))
+    tally = ListMetrics(Categories(items), TimeCells(2))
     vectors = np.array([[0, 0], [1, 0], [0, 1], [1, 1]], float)
     names = ["", "a", "b", "c"]
 

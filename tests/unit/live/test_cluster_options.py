@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from pipelines.errors import RequestError
-from pipelines.live.cluster_options import live_args, value_of, watched
-from pipelines.read.kafka.topic_uri import KafkaSource
+from pipelines.live.cluster_options import argument_value, flink_to_monitor, live_args
+from pipelines.read.kafka.source_spec import KafkaSource
 
 ENDLESS = KafkaSource("h:1", "t")
 ENDING = KafkaSource("h:1", "t", until="now")
@@ -29,22 +29,22 @@ def test_a_flink_that_is_not_up_is_named_with_the_cure(
 def test_what_a_stream_needs_is_added_and_what_was_said_stays() -> None:
     args = live_args([*ELSEWHERE, "--checkpointing_interval=9000", "--job_name", "mine"], ENDLESS)
     assert args.count("--streaming") == 1
-    assert value_of("checkpointing_interval", args) == "9000"
-    assert value_of("job_name", args) == "mine"
-    assert value_of("max_bundle_time_mills", args) == "50"
+    assert argument_value("checkpointing_interval", args) == "9000"
+    assert argument_value("job_name", args) == "mine"
+    assert argument_value("max_bundle_time_mills", args) == "50"
     assert not any(arg.startswith("--environment_type") for arg in args)  # no workers from here
 
 
 def test_jobs_have_names_to_be_found_by() -> None:
-    first, second = (value_of("job_name", live_args(ELSEWHERE, ENDLESS)) for _ in range(2))
+    first, second = (argument_value("job_name", live_args(ELSEWHERE, ENDLESS)) for _ in range(2))
     assert first.startswith("rillet-")
     assert first != second
 
 
 def test_only_a_stream_that_ends_lets_its_sources_go() -> None:
     name = "shutdown_sources_after_idle_ms"  # without it a finished job stays; with it, an endless
-    assert value_of(name, live_args(ELSEWHERE, ENDING)) == "2000"  # one has no checkpoints
-    assert value_of(name, live_args(ELSEWHERE, ENDLESS)) == ""
+    assert argument_value(name, live_args(ELSEWHERE, ENDING)) == "2000"  # one has no checkpoints
+    assert argument_value(name, live_args(ELSEWHERE, ENDLESS)) == ""
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_only_a_stream_that_ends_lets_its_sources_go() -> None:
 )
 def test_workers_of_a_job_server_here_run_here(said: list[str]) -> None:
     args = live_args(["--runner=PortableRunner", *said], ENDLESS)
-    assert value_of("environment_type", args) == "LOOPBACK"
+    assert argument_value("environment_type", args) == "LOOPBACK"
 
 
 @pytest.mark.parametrize(
@@ -68,4 +68,4 @@ def test_where_a_job_can_be_watched(
     args: list[str], master: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RILLET_LOCAL", str(tmp_path))
-    assert watched(args) == master
+    assert flink_to_monitor(args) == master

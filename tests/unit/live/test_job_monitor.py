@@ -10,8 +10,8 @@ from flink_rest import serving
 
 from models.store.store import Store
 from pipelines.errors import JobError, StoreError
-from pipelines.live.job_monitor import Failures, Watch
-from pipelines.live.store_check import Door
+from pipelines.live.job_monitor import JobFailures, JobMonitor
+from pipelines.live.store_check import StoreCheck
 
 TRACE = """java.lang.Exception: a task failed
 Caused by: java.lang.RuntimeException: Error received from SDK harness for instruction 7: \
@@ -28,14 +28,14 @@ LOST = "org.apache.flink.util.FlinkException: TaskExecutor was lost"
 
 def judged(*traces: str, every_s: int = 10) -> list[str]:
     """The error that each of them would end the job with, or nothing."""
-    failures = Failures()
+    failures = JobFailures()
     return [
         str(failures.judge(trace, n * every_s * 1_000)[1] or "") for n, trace in enumerate(traces)
     ]
 
 
 def test_a_wrong_request_ends_the_job_when_it_comes_back() -> None:
-    failures = Failures()
+    failures = JobFailures()
     assert failures.judge(STORE, 0) == ("no store at /x: give another", None)
     line, error = failures.judge(STORE, 10_000)
     assert isinstance(error, StoreError)
@@ -44,7 +44,7 @@ def test_a_wrong_request_ends_the_job_when_it_comes_back() -> None:
 
 def test_a_machine_that_was_lost_never_does() -> None:
     assert judged(*[LOST] * 50) == [""] * 50
-    assert Failures().judge(LOST, 0) == ("", None)
+    assert JobFailures().judge(LOST, 0) == ("", None)
     # Nor does it make others forgotten: the store was missing before and after.
     assert judged(STORE, LOST, STORE)[-1] != ""
 
@@ -86,7 +86,7 @@ class Cluster:
 def test_each_failure_is_told_once_and_the_job_goes_on(caplog: pytest.LogCaptureFixture) -> None:
     cluster = Cluster(LOST, VALUE)
     with caplog.at_level(logging.WARNING, "rillet"), serving(cluster) as master:
-        watch = Watch(master, "rillet-1")
+        watch = JobMonitor(master, "rillet-1")
         watch.look()
         watch.look()
     first, second = (record.getMessage() for record in caplog.records)
@@ -100,7 +100,7 @@ def test_each_failure_is_told_once_and_the_job_goes_on(caplog: pytest.LogCapture
 def test_the_job_is_cancelled_with_its_error() -> None:
     cluster = Cluster(STORE, LOST, STORE, VALUE)
     with serving(cluster) as master:
-        watch = Watch(master, "rillet-1")
+        watch = JobMonitor(master, "rillet-1")
         watch.look()
     assert isinstance(watch.error, StoreError)
     assert cluster.cancelled == ["/jobs/j?mode=cancel"]
@@ -111,7 +111,7 @@ def test_what_failed_beside_it_is_looked_at_too() -> None:
     for entry in cluster.entries:
         entry["concurrentExceptions"] = [{"stacktrace": STORE}]
     with serving(cluster) as master:
-        watch = Watch(master, "rillet-1")
+        watch = JobMonitor(master, "rillet-1")
         watch.look()
     assert isinstance(watch.error, StoreError)
 
@@ -119,10 +119,11 @@ def test_what_failed_beside_it_is_looked_at_too() -> None:
 def test_a_thread_looks_until_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipelines.live.job_monitor._EVERY_S", 0.0)
     with serving(Cluster(*[VALUE] * 5)) as master:
-        watch = Watch(master, "rillet-1")
+        watch = JobMonitor(master, "rillet-1")
         watch._follow()
     assert isinstance(watch.error, JobError)
-    other = Watch("127.0.0.1:1", "rillet-1")  # nobody answers: it looks again until it is closed
+    # Nobody answers: it looks again until it is closed.
+    other = JobMonitor("127.0.0.1:1", "rillet-1")
     other.start()
     other.close()
 
@@ -137,7 +138,7 @@ def store(root: Path, *, window: str = "fixed:1s", dim: int = 8) -> Store:
 
 
 def test_a_worker_that_sees_the_launchers_store_goes_in(tmp_path: Path) -> None:
-    door = Door.of(store(tmp_path / "s"))
+    door = StoreCheck.of(store(tmp_path / "s"))
     door.check()
     shutil.rmtree(tmp_path / "s")
     store(tmp_path / "s", dim=16)  # retrained: another model, the same rows
@@ -145,7 +146,7 @@ def test_a_worker_that_sees_the_launchers_store_goes_in(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_sees_none_or_another_is_refused(tmp_path: Path) -> None:
-    door = Door.of(store(tmp_path / "s"))
+    door = StoreCheck.of(store(tmp_path / "s"))
     shutil.rmtree(tmp_path / "s")
     with pytest.raises(StoreError, match=r"sees no store at .*/s: give a --store in a folder"):
         door.check()

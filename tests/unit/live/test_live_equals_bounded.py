@@ -15,20 +15,30 @@ from pipelines.arrow.columns import as_int64
 from pipelines.arrow.ipc import concat
 from pipelines.batches.micro_batch import LogBatches
 from pipelines.clean.fingerprints import drop, losers, prints
-from pipelines.config import BatchConfig, FeatureConfig, WindowSpec, parse_duration
+from pipelines.clean.quarantine import Suspicion
+from pipelines.config import BatchConfig, CleanConfig, FeatureConfig, WindowSpec, parse_duration
 from pipelines.features.aggregate import aggregate
 from pipelines.features.observations import observe, read_log
 from pipelines.features.rows import FeatureRows
-from pipelines.features.user_memory import Memory, go_on
+from pipelines.features.user_state import Memory, go_on
 from pipelines.live.state.journal import Entry
 from pipelines.live.state.micro_batches import Cutter, LiveLog
-from pipelines.live.state.seen_events import Waiting
-from pipelines.live.state.timer_grid import Grid
-from pipelines.live.state.user_features import Users
+from pipelines.live.state.seen_events import SeenEvents
+from pipelines.live.state.timer_grid import TimerGrid
+from pipelines.live.state.user_features import UserFeatures
 from pipelines.schema import EVENT_TYPES, EVENTS
 from tests.support.strategies import configs, logs
 
 lasting = configs.map(lambda config: config.model_copy(update={"allowed_lateness": 86_400_000}))
+
+
+TRUSTING = CleanConfig()
+suspicions = st.builds(
+    CleanConfig,
+    max_events=st.sampled_from([0, 1, 2, 4]),
+    max_dwell=st.sampled_from(["0", "1s"]),
+    min_click_dwell=st.sampled_from(["0", "1500ms"]),
+)
 
 
 def batch(events: list[dict[str, Any]]) -> pa.RecordBatch:
@@ -46,9 +56,12 @@ def unique(events: list[dict[str, Any]], config: FeatureConfig) -> pa.RecordBatc
     return drop(whole, [losers(prints(whole), config.dedupe_horizon)])
 
 
-def bounded(events: list[dict[str, Any]], config: FeatureConfig) -> list[dict[str, Any]]:
+def bounded(
+    events: list[dict[str, Any]], config: FeatureConfig, clean: CleanConfig = TRUSTING
+) -> list[dict[str, Any]]:
     """All at once, as `rillet features` does."""
-    return plain([aggregate(observe(read_log(unique(events, config)), config), config)])
+    kept = Suspicion(clean, config.window).set_apart(unique(events, config)).events
+    return plain([aggregate(observe(read_log(kept), config), config)])
 
 
 def reborn(mirror: Any, fresh: Any, written: list[Entry]) -> Any:
@@ -84,26 +97,31 @@ class Living:
 
 
 def live(
-    events: list[dict[str, Any]], config: FeatureConfig, seed: int, late_steps: int = 0
+    events: list[dict[str, Any]],
+    config: FeatureConfig,
+    seed: int,
+    late_steps: int = 0,
+    clean: CleanConfig = TRUSTING,
+    letters: list[pa.RecordBatch] | None = None,
 ) -> tuple[list[FeatureRows], int, int]:
     """As the live stages do, in an order of arrival drawn with `seed`.
 
     An event comes at any moment before the tick that it belongs before, or so many steps
-    of the grid later.
+    of the grid later. What is quarantined is added to `letters`.
 
     Returns:
         The rows, how many duplicates there were, and how many came too late.
     """
     dice = random.Random(seed)
-    grid, all_there = Grid.of(config.window), Grid.of_rows(config.window)
+    grid, all_there = TimerGrid.of(config.window), TimerGrid.of_rows(config.window)
     due = grid.after(np.array([e["event_time"] for e in events], np.int64)).tolist()
     begin, behind = min(due, default=0) - 3 * grid.step_ms, late_steps * grid.step_ms
     moments = [dice.randrange(begin, tick + behind) for tick in due]
     order = sorted(range(len(events)), key=moments.__getitem__)
     one = Living(
-        lambda: Waiting(config.window, config.dedupe_horizon, config.allowed_lateness), dice
+        lambda: SeenEvents(config.window, config.dedupe_horizon, config.allowed_lateness), dice
     )
-    two = Living(lambda: Users(config), dice)
+    two = Living(lambda: UserFeatures(config, clean=clean), dice)
     rows, duplicates, too_late = [], 0, 0
     while order or one.ticks or two.ticks:
         tick = min(one.ticks | two.ticks, default=2**62)
@@ -123,8 +141,10 @@ def live(
                 wake = two.wait(settled.unique)
                 assert late_steps or min(wake) >= tick
         else:
-            made, repeats = two.fire(tick)
+            made, repeats, apart = two.fire(tick)
             duplicates += repeats
+            if letters is not None and apart is not None:
+                letters.append(apart.letters)
             ends = [as_int64(part.rows.column("window_end")) for part in made]
             assert late_steps or all((all_there.at_or_after(e) == tick).all() for e in ends)
             rows += made
@@ -136,7 +156,7 @@ def cut_live(
     parts: list[FeatureRows], config: FeatureConfig, log: LiveLog, dice: random.Random
 ) -> None:
     """Micro-batches of rows as they are told, with restarts."""
-    grid = Grid.of_rows(config.window)
+    grid = TimerGrid.of_rows(config.window)
     three = Living(lambda: Cutter(log, grid), dice)
     for part in parts:
         told = int(grid.at_or_after(as_int64(part.rows.column("window_end")))[0])
@@ -187,6 +207,29 @@ def test_any_order_of_arrival_gives_the_rows_of_a_bounded_run(
     assert rows == bounded(events, config)
     if config.window.overlap == 1:  # else an event counts in several rows
         assert counted(rows) + duplicates == len(events)
+
+
+@given(logs(), lasting, suspicions, st.integers(1, 5), st.integers(0, 2**16))
+@settings(max_examples=80)
+def test_any_order_of_arrival_sets_the_same_events_apart(
+    events: list[dict[str, Any]],
+    config: FeatureConfig,
+    clean: CleanConfig,
+    times: int,
+    seed: int,
+) -> None:
+    step = config.window.tick_ms
+    per = next(n for n in range(-(-step // times), step + 1) if step % n == 0)
+    clean = clean.model_copy(update={"per": per})
+    letters: list[pa.RecordBatch] = []
+    parts, duplicates, _ = live(events, config, seed, clean=clean, letters=letters)
+    rows = plain(parts)
+    assert rows == bounded(events, config, clean)
+    whole = Suspicion(clean, config.window).set_apart(unique(events, config))
+    told = [repr(row) for batch in letters for row in batch.to_pylist()]
+    assert sorted(told) == sorted(map(repr, whole.letters.to_pylist()))
+    if config.window.overlap == 1:
+        assert counted(rows) + duplicates + len(told) == len(events)
 
 
 def counted(rows: list[dict[str, Any]]) -> int:
@@ -251,9 +294,9 @@ def test_the_kernel_goes_on_from_a_memory_as_if_it_had_seen_it_all(
 
 def test_ticks_are_the_ends_of_windows() -> None:
     times = np.array([-1, 0, 999, 1_000])
-    assert Grid(1_000).after(times).tolist() == [0, 1_000, 1_000, 2_000]
-    assert Grid(1_000).at_or_after(times).tolist() == [0, 0, 1_000, 1_000]
-    assert Grid(1_000, 300).after(times).tolist() == [300, 300, 1_300, 1_300]
+    assert TimerGrid(1_000).after(times).tolist() == [0, 1_000, 1_000, 2_000]
+    assert TimerGrid(1_000).at_or_after(times).tolist() == [0, 0, 1_000, 1_000]
+    assert TimerGrid(1_000, 300).after(times).tolist() == [300, 300, 1_300, 1_300]
 
 
 def test_no_batches_is_an_empty_memory() -> None:

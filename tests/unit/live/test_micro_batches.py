@@ -16,11 +16,11 @@ from pipelines.config import BatchConfig
 from pipelines.features.rows import FeatureRows
 from pipelines.live.state.journal import Entry
 from pipelines.live.state.micro_batches import END_OF_STREAM, Cutter, LiveLog, row_keys
-from pipelines.live.state.timer_grid import Grid
+from pipelines.live.state.timer_grid import TimerGrid
 from tests.support.rows import MINUTE, feature_rows
 
 HISTORY = 5
-ANY = Grid(1)
+ANY = TimerGrid(1)
 
 
 def store(folder: str, name: str) -> Store:

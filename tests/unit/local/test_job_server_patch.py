@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.errors import RequestError
-from pipelines.local.services.job_server_patch import NAME, mend_residuals
+from pipelines.local.services.job_server_patch import NAME, patch_state_names
 
 APPENDS = bytes.fromhex("2ab6000e120fb6000e")
 
@@ -21,7 +21,7 @@ def made(path: Path, code: bytes) -> Path:
 
 def test_four_bytes_change_and_nothing_else(tmp_path: Path) -> None:
     jar = made(tmp_path / "all.jar", b"before" + APPENDS + b"after")
-    mend_residuals(jar)
+    patch_state_names(jar)
     with zipfile.ZipFile(jar) as archive:
         assert archive.testzip() is None
         assert sorted(archive.namelist()) == sorted(["a/first", NAME, "z/last"])
@@ -35,5 +35,5 @@ def test_a_class_that_is_not_the_known_one_is_refused(tmp_path: Path, code: byte
     jar = made(tmp_path / "all.jar", code)
     before = jar.read_bytes()
     with pytest.raises(RequestError, match=r"all\.jar has a .*Handler\.class that is not Beam"):
-        mend_residuals(jar)
+        patch_state_names(jar)
     assert jar.read_bytes() == before

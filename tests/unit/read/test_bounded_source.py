@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from pipelines.clean.validate import validate
 from pipelines.errors import SourceError
 from pipelines.read import find_files as sources_module
-from pipelines.read import line_blocks as lines_module
+from pipelines.read import jsonl_reader as lines_module
 from pipelines.read.bounded_source import read_unit
 from pipelines.read.find_files import SourceFile, Unit, check_sources, find_files, units
-from pipelines.read.line_blocks import blocks, read_lines
+from pipelines.read.jsonl_reader import blocks, read_lines
 from pipelines.read.parse.event_rules import MAX_LINE_BYTES
 
 NOW = 1_750_000_000_000

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.arrow.ipc import plain
+from pipelines.arrow.ipc import without_dictionaries
 from pipelines.read.parse import json_lines as lines_module
 from pipelines.read.parse.event_rules import Event, Fault, parse_line
 from pipelines.read.parse.json_lines import LINES, parse_lines
@@ -37,7 +37,7 @@ def raw(lines, positions=None, end=b"\n"):
 
 def events_of(batch):
     rows = []
-    for row in plain(batch).to_pylist():
+    for row in without_dictionaries(batch).to_pylist():
         row["event_time"] = row["event_time"].timestamp() * 1_000
         row["context"] = None if row["context"] is None else dict(row["context"])
         rows.append(Event(**row))

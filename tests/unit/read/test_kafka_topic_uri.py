@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.errors import SourceError
-from pipelines.read.kafka.topic_uri import KafkaSource
+from pipelines.read.kafka.source_spec import KafkaSource
 from pipelines.read.log_positions import Partition
 
 BOUNDS = {0: (10, 50), 1: (0, 7), 2: (3, 3)}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from wire_messages import AVRO, GUID, Message, framed, guid_header, proto_file, serialized
 
 from pipelines.errors import JobError, SourceError
-from pipelines.read.kafka.topic_uri import KafkaSource
+from pipelines.read.kafka.source_spec import KafkaSource
 from pipelines.read.kafka.wire.decode import Decoder
 from pipelines.read.kafka.wire.framing import FrameError, message_index, unframe
 from pipelines.read.kafka.wire.registry import MissingSchemaError, Schema, SchemaRegistry

@@ -10,7 +10,7 @@ import pytest
 from served_store import NOON, heads, served_store, write_serving
 
 from models.errors import RequestError, StoreError
-from models.network.head_scores import score_heads
+from models.network.numpy_heads import score_heads
 from models.serve.recommend import history, recommend, worth
 from models.serve.served_version import Served
 from models.store.store import Store

@@ -19,7 +19,7 @@ from pipelines.errors import RequestError
 from pipelines.schema import DEAD_REASONS, EVENT_TYPES, EVENTS, ITEMS, USERS
 from pipelines.simulate import SimulationSpec, simulate
 from pipelines.simulate.encode import event_ids
-from pipelines.simulate.faults import WAYS, spoil
+from pipelines.simulate.faults import WAYS, malformed_line
 
 EVENT_COUNT = 6_000
 SMALL = {"events": EVENT_COUNT, "users": 120, "items": 150}
@@ -163,7 +163,7 @@ RECORD = {
 
 @pytest.mark.parametrize("way", range(len(WAYS)), ids=[f"{r}: {w}" for r, w, _ in WAYS])
 def test_a_spoilt_line_is_one_line_and_spoilt(way: int) -> None:
-    line = spoil(dict(RECORD), way)
+    line = malformed_line(dict(RECORD), way)
     assert b"\n" not in line
     assert WAYS[way][0] in DEAD_REASONS
     try:
@@ -263,6 +263,6 @@ def test_the_parser_finds_each_fault_that_was_put_in(world: Path) -> None:
 def test_the_parser_gives_the_reason_of_each_way(way: int) -> None:
     from pipelines.read.parse.event_rules import Fault, parse_line
 
-    fault = parse_line(spoil(dict(RECORD), way), 1_800_000_000_000)
+    fault = parse_line(malformed_line(dict(RECORD), way), 1_800_000_000_000)
     assert isinstance(fault, Fault)
     assert fault.reason == WAYS[way][0]

@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.simulate import SimulationSpec, simulate
-from pipelines.simulate.world.available_items import Shelf
+from pipelines.simulate.world.available_items import AvailableItems
 from pipelines.simulate.world.behaviour import position_weights
 from pipelines.simulate.world.entities import TOPICS, make_catalogue
-from pipelines.simulate.world.people_memory import Memory, routine_rule
+from pipelines.simulate.world.people_state import PeopleMemory, routine_rule
 from pipelines.simulate.world.taste import ou_step
 from pipelines.simulate.world.words import CATEGORIES, VOCABULARY
 
@@ -125,7 +125,7 @@ def test_a_shock_redraws_every_taste(tmp_path: Path) -> None:
 def test_shelf_draws_by_fame_age_and_fashion() -> None:
     spec = SimulationSpec.of(events=10_000, users=100, items=200)
     items = make_catalogue(spec, np.random.default_rng(0))
-    shelf, now = Shelf(items), spec.start_ms + 3_600_000
+    shelf, now = AvailableItems(items), spec.start_ms + 3_600_000
     fashion = np.linspace(-1, 1, TOPICS).astype(np.float32)
     shelf.refresh(now, fashion)
     u = (np.arange(20_000) + 0.5) / 20_000  # a grid: frequencies are exact to one draw
@@ -154,7 +154,7 @@ def test_the_last_category_alone_says_nothing() -> None:
 def test_a_series_is_resumed_after_something_else() -> None:
     spec = SimulationSpec.of(events=100, users=2, items=100, series_share=1.0)
     items = make_catalogue(spec, np.random.default_rng(1))
-    memory, user = Memory(2, items), np.array([0])
+    memory, user = PeopleMemory(2, items), np.array([0])
     rng, liked = np.random.default_rng(0), np.array([True])
     begun = np.flatnonzero(items.following >= 0)
     first = begun[0]

@@ -16,14 +16,14 @@ from rows import feature_rows
 
 from models.errors import JobError, StoreError
 from models.store import atomic_files
-from models.store.embeddings import Keep, lineage, read_embeddings
+from models.store.embeddings import CopyPolicy, lineage, read_embeddings
 from models.store.lineage import Lineage
 from models.store.store import GENESIS, Store
 from pipelines.batches.micro_batch import LogBatches
 from pipelines.config import BatchConfig
 from pipelines.publish import FileSink
 
-KEEP = Keep(checkpoint_every=4, snapshot_every=3, keep_checkpoints=2, keep_snapshots=2)
+KEEP = CopyPolicy(checkpoint_every=4, snapshot_every=3, keep_checkpoints=2, keep_snapshots=2)
 
 WRITES = 42
 """Files and folders that training ten batches puts in place."""

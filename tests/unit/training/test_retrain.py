@@ -23,8 +23,8 @@ from models.training.retrain import Retrain, log_digest
 from pipelines.batches.micro_batch import LogBatches
 from pipelines.config import BatchConfig
 from pipelines.publish import FileSink
-from pipelines.publish.missing_rows import changes
-from pipelines.publish.sink import Held, Mark
+from pipelines.publish.missing_rows import rows_missing_in
+from pipelines.publish.sink import SinkState, VersionMark
 
 ROWS = 200
 LAST = 50
@@ -170,15 +170,15 @@ def test_predictions_keep_the_numbers_of_the_batches(store, tmp_path):
 
 def test_a_sink_gets_a_whole_copy_then_deltas_again(store):
     def mark(version):
-        return Held(served=Mark(version, store.manifest(version).digest))
+        return SinkState(served=VersionMark(version, store.manifest(version).digest))
 
     retrain(store)
-    whole = changes(store, mark(LAST))
+    whole = rows_missing_in(store, mark(LAST))
     assert whole.mark.version == LAST + 1
     assert whole.whole
     assert set(whole.rows["version"].to_pylist()) == {LAST + 1}
     train(store, log(store, ROWS + 8), start=LAST)
-    after = changes(store, mark(LAST + 1))
+    after = rows_missing_in(store, mark(LAST + 1))
     assert after.mark.version == LAST + 3
     assert min(after.rows["version"].to_pylist()) > LAST + 1 or after.whole
 

@@ -14,8 +14,8 @@ from schema_registry import registry
 from wire_messages import framed
 
 from pipelines.errors import SourceError
-from pipelines.read.kafka.broker import Reader, shares
-from pipelines.read.kafka.topic_uri import KafkaSource
+from pipelines.read.kafka.broker import Reader, partitions_by_reader
+from pipelines.read.kafka.source_spec import KafkaSource
 from pipelines.read.parse_at_source import parse, with_faulty
 
 pytestmark = pytest.mark.integration
@@ -89,7 +89,7 @@ def password(tmp_path: Path) -> Path:
 def read(uri: str):
     """All that one read of a topic with one partition brings, parsed."""
     source = KafkaSource.parse(uri)
-    (positions,) = shares(source)
+    (positions,) = partitions_by_reader(source)
     reader = Reader(source, 0, "test")
     try:
         records = reader.read(positions)

@@ -7,7 +7,7 @@ from oracle import deduplicate, feature_rows, from_batch, row_key
 from strategies import START, configs, logs
 
 from pipelines.config import FeatureConfig, WindowSpec
-from pipelines.features.user_memory import Memory, go_on
+from pipelines.features.user_state import Memory, go_on
 from pipelines.schema import EVENTS
 
 fixed = st.builds(

@@ -22,7 +22,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from models.schema import EMBEDDINGS
 from pipelines.clock import wall_clock_ms
 from pipelines.publish.postgres_copy import copy_rows
-from pipelines.publish.sink import Held, Mark, Shipment, SinkError
+from pipelines.publish.sink import Shipment, SinkError, SinkState, VersionMark
 from pipelines.publish.sink_uri import Address
 
 __all__ = ["PostgresSink"]
@@ -134,26 +134,26 @@ class PostgresSink:
         """A statement with the names of tables filled in: only `Address` and this file say them."""
         return cast(Any, text.format(p=self._address.prefix, **names))
 
-    def held(self) -> Held:
+    def held(self) -> SinkState:
         """See `Sink`."""
         with self._transaction() as connection:
             if self._has_tables(connection):
-                return Held(self._mark(connection))
+                return SinkState(self._mark(connection))
             may = "select current_schema(), has_schema_privilege(current_schema(), 'create')"
             schema, allowed = connection.execute(may).fetchone() or (None, False)
         if not allowed:
             raise SinkError(
                 f"{self.shown}: this user may not make tables in schema {schema}: grant it create"
             )
-        return Held()
+        return SinkState()
 
     def _has_tables(self, connection: psycopg.Connection[Any]) -> bool:
         found = connection.execute(self._sql("select to_regclass('{p}_served')")).fetchone()
         return bool(found and found[0])
 
-    def _mark(self, connection: psycopg.Connection[Any]) -> Mark | None:
+    def _mark(self, connection: psycopg.Connection[Any]) -> VersionMark | None:
         row = connection.execute(self._sql("select version, digest from {p}_served")).fetchone()
-        return Mark(*row) if row else None
+        return VersionMark(*row) if row else None
 
     def publish(self, shipment: Shipment) -> int:
         """See `Sink`."""

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 from feedback import START, event, rows
 
-from models.rows import DWELL_BUCKETS, embeddings, head_targets, read_batch
+from models.feature_batch import DWELL_BUCKETS, embeddings, head_targets, read_batch
 from models.schema import EVENT_TYPES, HEADS
 
 SCRIPT = [

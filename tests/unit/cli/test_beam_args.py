@@ -1,6 +1,6 @@
 import pytest
 
-from pipelines.beam_options import check_beam_args, is_local, pipeline_options
+from pipelines.beam_args import check_beam_args, is_local, pipeline_options
 from pipelines.errors import RequestError
 
 

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from pipelines.simulate.world.entities import Catalogue
 from pipelines.simulate.world.words import CATEGORIES
 
-__all__ = ["Memory", "routine_rule"]
+__all__ = ["PeopleMemory", "routine_rule"]
 
 Ints = NDArray[np.int64]
 
@@ -28,7 +28,7 @@ def routine_rule(rng: np.random.Generator) -> Ints:
     return shuffled[steps][rng.permutation(n)]
 
 
-class Memory:
+class PeopleMemory:
     """Per user: recent items, the last two categories, the series in progress."""
 
     def __init__(self, users: int, items: Catalogue) -> None:

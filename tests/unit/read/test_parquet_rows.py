@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.arrow.ipc import plain
+from pipelines.arrow.ipc import without_dictionaries
 from pipelines.read.parse.event_rules import Event, Fault, check
-from pipelines.read.parse.event_table import column_problem, parse_rows, rows_schema
+from pipelines.read.parse.parquet_rows import column_problem, parse_rows, rows_schema
 from pipelines.schema import CONTEXT, DEAD_LETTERS, EVENTS
 
 NOW = 1_750_000_000_000
@@ -43,7 +43,7 @@ def test_the_columns_that_a_file_may_lack_are_null():
     parsed = parse_rows(rows(), NOW)
     assert parsed.read == parsed.valid.num_rows == 3
     assert parsed.extra_fields == 6
-    assert plain(parsed.valid).schema.equals(EVENTS)
+    assert without_dictionaries(parsed.valid).schema.equals(EVENTS)
     assert parsed.valid.column("context").null_count == 3
 
 
@@ -122,7 +122,7 @@ def test_kinds_of_text(kind):
     parsed = parse_rows(batch, NOW)
     for name in names:
         assert sorted(parsed.valid.column(name).to_pylist()) == ["click", "view"]
-    assert plain(parsed.valid).schema.equals(EVENTS)
+    assert without_dictionaries(parsed.valid).schema.equals(EVENTS)
 
 
 @pytest.mark.parametrize("coded", [False, True])

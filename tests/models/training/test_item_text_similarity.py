@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from models.config import ModelConfig
 from models.schema import ITEMS
-from models.training.content_similarity import ContentSimilarity
+from models.training.item_text_similarity import ContentSimilarity
 from models.training.trainer import Trainer
 
 BUCKETS = 64
@@ -88,7 +88,7 @@ MANY = """
 import sys
 import numpy as np
 from threadpoolctl import threadpool_limits
-from models.training.content_similarity import ContentSimilarity
+from models.training.item_text_similarity import ContentSimilarity
 rng = np.random.default_rng(0)
 words = np.stack([rng.permutation(500)[:8] + 1 for _ in range(20_000)])
 with threadpool_limits(int(sys.argv[1])):

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipelines.config import parse_duration
 from pipelines.errors import SourceError
-from pipelines.kafka_address import Topic
+from pipelines.kafka_uri import Topic
 from pipelines.read.kafka.wire.decode import ENVELOPES, Decoder, Envelope
 from pipelines.read.kafka.wire.registry import SchemaRegistry
 from pipelines.read.log_positions import Partition

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from pipelines.arrow.columns import Ints, range_indices
 from pipelines.arrow.ipc import concat, decode, encode
-from pipelines.arrow.partition import compact, join, take
+from pipelines.arrow.partition import compact_dictionaries, join_batches, take
 from pipelines.config import FeatureConfig
 from pipelines.features.aggregate import aggregate
 from pipelines.features.observations import (
@@ -65,7 +65,7 @@ class Memory:
         """Of different users, one after another."""
         return cls(
             concat([part.facts for part in parts], FACTS),
-            join(part.events for part in parts),
+            join_batches(part.events for part in parts),
         )
 
     def take(self, users: Ints) -> "Memory":
@@ -74,8 +74,8 @@ class Memory:
         starts = np.cumsum(lengths) - lengths
         rows = range_indices(starts[users], lengths[users])
         return Memory(
-            compact(self.facts.take(pa.array(users))),
-            compact(take(self.events, pa.array(rows))),
+            compact_dictionaries(self.facts.take(pa.array(users))),
+            compact_dictionaries(take(self.events, pa.array(rows))),
         )
 
     def parts(self, rows: int) -> Iterator["Memory"]:
@@ -122,7 +122,7 @@ def _look(
 ) -> tuple[Observations, pa.RecordBatch]:
     """What new events make known, and all events that this rests on."""
     known = memory.events.num_rows
-    together = join([memory.events, events])
+    together = join_batches([memory.events, events])
     log = read_log(together, remembered=known)
     ends = np.cumsum(memory.facts.column("events").to_numpy(), dtype=np.int64)
     places = np.full(together.num_rows, -1)
@@ -167,7 +167,7 @@ def _remember(seen: Observations, events: pa.RecordBatch, history: int) -> Memor
     past = past.set_column(0, EVENTS.field("event_id"), nameless)
     return Memory(
         pa.RecordBatch.from_arrays([facts[name] for name in FACTS.names], schema=FACTS),
-        compact(past),
+        compact_dictionaries(past),
     )
 
 

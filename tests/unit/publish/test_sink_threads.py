@@ -11,8 +11,8 @@ from branches import Branches
 
 from pipelines import publish
 from pipelines.errors import RequestError
-from pipelines.publish import Held, SinkError, open_sink
-from pipelines.publish.catch_up import Follow, Follower
+from pipelines.publish import SinkError, SinkState, open_sink
+from pipelines.publish.sink_threads import Follower, StartFollowers
 from pipelines.publish.sink_uri import Address
 
 FOREVER_S = 60.0
@@ -31,13 +31,13 @@ class Memory:
         self.got: list[int] = []
         self.mark = None
 
-    def held(self) -> Held:
+    def held(self) -> SinkState:
         self.calls += 1
         if self.calls == self.failures:
             self.last_failure.wait(FOREVER_S)
         if self.calls <= self.failures:
             raise SinkError("memory://here: nobody listens")
-        return Held(self.mark)
+        return SinkState(self.mark)
 
     def publish(self, shipment) -> int:
         self.mark = shipment.mark
@@ -130,19 +130,19 @@ def test_a_flush_says_which_sink_is_behind(
 ) -> None:
     sinks = {"up": Memory(), "away": Memory(failures=10**9)}
     sinks["away"].shown = "memory://away"
-    monkeypatch.setattr("pipelines.publish.catch_up.open_sink", sinks.__getitem__)
-    follower = Follow(branches.store, ["up"])()
+    monkeypatch.setattr("pipelines.publish.sink_threads.open_sink", sinks.__getitem__)
+    follower = StartFollowers(branches.store, ["up"])()
     follower.finish(FOREVER_S)
     follower.close()
     with caplog.at_level(logging.WARNING, "rillet"):
-        told = publish.flush(branches.store, ["up", "away", "away"], 0.1)
+        told = publish.catch_up_sinks(branches.store, ["up", "away", "away"], 0.1)
     assert told["memory://away"] == {"version": 0, "behind": 1}
     assert told["memory://here"] == {"version": 1, "behind": 0}
     assert "sink memory://away is 1 versions behind: the next rillet run" in caplog.text
 
 
 def test_what_travels_to_the_worker_hides_its_addresses(branches: Branches) -> None:
-    made = Follow(branches.store, ["redis://:hunter2@localhost:6379/0"])
+    made = StartFollowers(branches.store, ["redis://:hunter2@localhost:6379/0"])
     assert "hunter2" not in repr(made)
     assert pickle.loads(pickle.dumps(made)) == made
 
@@ -190,6 +190,6 @@ def test_a_missing_client_names_the_extra(
     uri: str, package: str, extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    monkeypatch.delitem(sys.modules, f"pipelines.publish.{extra}_sink", raising=False)
+    monkeypatch.delitem(sys.modules, f"pipelines.publish.embeddings_to_{extra}", raising=False)
     with pytest.raises(RequestError, match=rf"pip install 'rillet\[{extra}\]'"):
         open_sink(uri)

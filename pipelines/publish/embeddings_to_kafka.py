@@ -24,8 +24,8 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from models.schema import EMBEDDINGS
 from pipelines.clock import wall_clock_ms
 from pipelines.errors import RequestError
-from pipelines.kafka_address import Topic
-from pipelines.publish.sink import Held, Mark, Shipment, SinkError
+from pipelines.kafka_uri import Topic
+from pipelines.publish.sink import Shipment, SinkError, SinkState, VersionMark
 
 __all__ = ["KafkaSink"]
 
@@ -83,12 +83,12 @@ class KafkaSink:
             with suppress(client.KafkaException):
                 producer.abort_transaction(_TIMEOUT_S)
 
-    def held(self) -> Held:
+    def held(self) -> SinkState:
         """See `Sink`."""
         with self._talking():
             if not self._partitions():
-                return Held()
-            return Held(self._mark())
+                return SinkState()
+            return SinkState(self._mark())
 
     def _partitions(self) -> list[int]:
         """Of the topic; none where it does not exist."""
@@ -98,7 +98,7 @@ class KafkaSink:
             return []
         return sorted(found.partitions)
 
-    def _mark(self) -> Mark | None:
+    def _mark(self) -> VersionMark | None:
         """The newest version that is whole, looked for from the end of partition 0."""
         step = _TAIL
         with self._consumer() as consumer:
@@ -109,7 +109,7 @@ class KafkaSink:
                 marks = [v for k, v in _upto_end(consumer, [at])[0] if k == _SERVED and v]
                 if marks:
                     told = msgspec.json.decode(marks[-1])
-                    return Mark(told["version"], told["digest"])
+                    return VersionMark(told["version"], told["digest"])
                 if at.offset == low:
                     return None
                 step *= 8
@@ -162,7 +162,7 @@ class KafkaSink:
         admin.create_topics([new])[self._topic].result(_TIMEOUT_S)
         return [0]
 
-    def _begin(self, served: Mark | None) -> None:
+    def _begin(self, served: VersionMark | None) -> None:
         """Begin a transaction; from the first on, whoever began earlier is fenced off.
 
         Raises:

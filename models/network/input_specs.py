@@ -41,7 +41,7 @@ class Signatures:
         return _floats(None, len(self.config.stream_features))
 
     def items(self) -> Inputs:
-        """What `item_vectors` reads of `models.training.prepare.item_inputs`."""
+        """What `item_vectors` reads of `models.training.prepare_batch.item_inputs`."""
         return {
             "rows": tf.TensorSpec([None], tf.int32),
             "words": tf.TensorSpec([2, None], tf.int32),

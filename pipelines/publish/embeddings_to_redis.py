@@ -25,7 +25,7 @@ import redis as client
 
 from models.schema import EMBEDDINGS
 from pipelines.clock import wall_clock_ms
-from pipelines.publish.sink import Held, Mark, Shipment, SinkError
+from pipelines.publish.sink import Shipment, SinkError, SinkState, VersionMark
 from pipelines.publish.sink_uri import Address
 
 __all__ = ["RedisSink"]
@@ -167,12 +167,12 @@ class RedisSink:
             self._redis.close()
             self._redis = None
 
-    def held(self) -> Held:
+    def held(self) -> SinkState:
         """See `Sink`."""
         with self._connected() as redis:
             served = redis.hmget(self._served, "version", "digest")
             begun = redis.hmget(self._begun, "version", "digest", "token")
-        return Held(_mark(served), _mark(begun), int(begun[2] or 0))
+        return SinkState(_mark(served), _mark(begun), int(begun[2] or 0))
 
     def publish(self, shipment: Shipment) -> int:
         """See `Sink`."""
@@ -216,9 +216,9 @@ class RedisSink:
         return served, pa.Table.from_pylist([row for row in rows if row], schema=EMBEDDINGS)
 
 
-def _mark(fields: Sequence[bytes | None]) -> Mark | None:
+def _mark(fields: Sequence[bytes | None]) -> VersionMark | None:
     version, digest = fields[:2]
-    return Mark(int(version), digest.decode()) if version and digest else None
+    return VersionMark(int(version), digest.decode()) if version and digest else None
 
 
 def _name(prefix: str, entity: str, one: str) -> str:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from models.memory.stale_counts import StaleCounts
+from models.memory.republish_schedule import StaleCounts
 
 HOUR = 3_600_000
 NEVER = np.iinfo(np.int64).min

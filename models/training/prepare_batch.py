@@ -8,11 +8,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from models.config import ModelConfig
+from models.feature_batch import AGE_BUCKETS, Batch, head_targets, read_batch
 from models.memory.item_table import ItemContents
 from models.memory.online_baselines import Excluded
 from models.memory.state import State
 from models.network.text_encoder import TextEncoder, hash_token
-from models.rows import AGE_BUCKETS, Batch, head_targets, read_batch
 from models.schema import EVENT_TYPES
 from models.sparse_rows import distinct
 from models.training.catalogue_features import Attributes, Catalogue, ragged_to_padded

@@ -15,11 +15,11 @@ from typing import Any
 import tenacity
 
 from models.store.store import Store
-from pipelines.publish.missing_rows import changes
+from pipelines.publish.missing_rows import rows_missing_in
 from pipelines.publish.registry import open_sink
 from pipelines.publish.sink import Sink
 
-__all__ = ["Follow", "Follower", "Followers", "flush"]
+__all__ = ["Follower", "Followers", "StartFollowers", "catch_up_sinks"]
 
 _log = logging.getLogger("rillet")
 
@@ -125,7 +125,7 @@ class Follower:
     def _catch_up(self) -> None:
         """One attempt: to the version that is served now."""
         held = self._sink.held()
-        shipment = changes(self._store, held)
+        shipment = rows_missing_in(self._store, held)
         age = None
         if shipment:
             age = self._sink.publish(shipment) - shipment.newest_event_ms
@@ -194,7 +194,7 @@ class Followers:
 
 
 @dataclass(frozen=True)
-class Follow:
+class StartFollowers:
     """Starts followers: picklable, so that it travels to the worker that trains."""
 
     store: Store
@@ -205,7 +205,7 @@ class Follow:
         return Followers(self.store, self.uris)
 
 
-def flush(store: Store, uris: Sequence[str], limit_s: float) -> dict[str, dict[str, int]]:
+def catch_up_sinks(store: Store, uris: Sequence[str], limit_s: float) -> dict[str, dict[str, int]]:
     """Bring sinks up to the served version, within a time limit.
 
     Returns:
