@@ -39,9 +39,11 @@ class Topic:
         """
         parts = urlsplit(uri)
         topic = unquote(parts.path.strip("/"))
-        if "@" in parts.netloc:
+        before, _, after = uri.partition("@")
+        if "@" in parts.netloc or "@" in parts.path or ("@" in uri and not _in_query(before)):
+            named = f" of topic {topic}" if "@" in parts.netloc and "@" not in after else ""
             raise SourceError(
-                f"the address of topic {topic} holds a password; put sasl.username and "
+                f"the address{named} holds a password; put sasl.username and "
                 "sasl.password in a file and add ?config=FILE"
             )
         if parts.scheme != "kafka" or not parts.netloc or not topic or "/" in topic:
@@ -54,6 +56,11 @@ class Topic:
             else:
                 (settings if "." in name else options)[name] = value
         return cls(parts.netloc, topic, options, settings)
+
+
+def _in_query(before: str) -> bool:
+    """Whether what follows is part of a parameter, such as the name of a file."""
+    return "?" in before and "=" in before.rpartition("?")[2]
 
 
 def _properties(path: Path) -> dict[str, str]:

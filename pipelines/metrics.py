@@ -6,9 +6,10 @@ from apache_beam.metrics import Metrics
 from apache_beam.metrics.metric import MetricsFilter
 from apache_beam.runners.runner import PipelineResult
 
-__all__ = ["NAMESPACE", "count", "count_all", "counters", "observe"]
+__all__ = ["NAMESPACE", "count", "count_all", "counters", "largest", "observe", "skipped_records"]
 
 NAMESPACE = "rillet"
+_SKIPPED = ("tombstones", "deletes", "no_rows")
 
 
 def count(name: str, by: int = 1) -> None:
@@ -41,3 +42,20 @@ def counters(result: PipelineResult, names: Iterable[str] = ()) -> dict[str, int
         value = metric.committed if metric.committed is not None else metric.attempted
         found[name] = found.get(name, 0) + int(value)
     return found
+
+
+def largest(result: PipelineResult, name: str) -> int | None:
+    """The largest value of a distribution of a finished job; None where there was none."""
+    query = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE).with_name(name))
+    found = [m.committed or m.attempted for m in query["distributions"]]
+    return max((int(one.max) for one in found if one and one.count), default=None)
+
+
+def skipped_records(counted: Mapping[str, int]) -> dict[str, dict[str, int]]:
+    """What a topic held that is no event and no fault, such as a tombstone; `{}` for nothing.
+
+    >>> skipped_records({"read": 5, "tombstones": 2})
+    {'skipped': {'tombstones': 2}}
+    """
+    found = {name: counted[name] for name in _SKIPPED if counted.get(name)}
+    return {"skipped": found} if found else {}

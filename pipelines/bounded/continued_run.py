@@ -25,13 +25,13 @@ from pipelines.arrow.shuffle import Spread
 from pipelines.arrow.spill_files import Place, gather
 from pipelines.bounded.featurize import DEAD, ROWS, with_dead
 from pipelines.bounded.run_state import Past, load, revise, tell_apart, write_ids
-from pipelines.clean.fingerprints import drop
+from pipelines.clean.fingerprints import differing, drop
 from pipelines.clean.quarantine import Suspicion, quarantined
 from pipelines.clean.too_late import too_late
 from pipelines.config import FeatureConfig
 from pipelines.features.rows import FeatureRows
 from pipelines.features.user_state import Memory, go_on
-from pipelines.metrics import count, count_all
+from pipelines.metrics import count, count_all, observe
 from pipelines.schema import EVENTS
 
 __all__ = ["DEAD", "FRESH", "FeaturizeOn", "Recognise"]
@@ -51,10 +51,12 @@ class _Recognise(beam.DoFn):
 
     def process(self, events: pa.RecordBatch) -> Iterator[Any]:
         found = tell_apart(events, self._past, self._config)
-        count("duplicates", found.repeats + found.ancient)
-        count("ancient", found.ancient)
+        count("duplicates", found.repeats)
+        count("duplicates_differ", found.others)
         if found.too_late.num_rows:
-            letters = too_late(found.too_late, self._past.frontier)
+            oldest = int(as_int64(found.too_late.column("event_time")).min())
+            observe("too_late_by_ms", self._past.frontier - oldest)
+            letters = too_late(found.too_late, self._past.frontier, self._config.allowed_lateness)
             at = letters.schema.get_field_index("position")
             nowhere = pa.array(np.zeros(letters.num_rows, np.int64))  # the same in any run
             letters = letters.set_column(at, letters.schema.field(at), nowhere)
@@ -67,7 +69,7 @@ class _Recognise(beam.DoFn):
 class Recognise(beam.PTransform):
     """Valid events → `.fresh` ones and `.dead` letters of those that came too late.
 
-    Counts `duplicates`, and `ancient` ones among them.
+    Counts `duplicates`, and among them `duplicates_differ`: other events of the same id.
 
     Attributes:
         state: folder that the last completed run left, or one that does not exist.
@@ -110,7 +112,9 @@ class FeaturizeOn(beam.PTransform):
     lost: beam.PCollection[pa.RecordBatch]
     folder: Path
 
-    def expand(self, events: beam.PCollection[pa.RecordBatch]) -> beam.pvalue.DoOutputsTuple:
+    def expand(
+        self, events: beam.PCollection[pa.RecordBatch]
+    ) -> Any:  # DoOutputsTuple; Beam warns of that hint
         """By user: the past and the present of a user together."""
         spread = Spread(_users, self.config.shards, EVENTS, self.folder)
         remembered = (
@@ -168,7 +172,10 @@ class _Kernel(beam.DoFn):
         events = drop(arrived, lost)
         apart = self._suspicion.set_apart(events)
         rows, memory, repeats = featurize(memory, apart.events, self._past, self._config)
-        count("duplicates", arrived.num_rows - events.num_rows + apart.repeats + repeats)
+        lost_elsewhere = arrived.num_rows - events.num_rows
+        count("duplicates", lost_elsewhere + apart.repeats + repeats)
+        repeated = apart.repeats + repeats
+        count("duplicates_differ", lost_elsewhere + (differing(events) if repeated else 0))
         count_all(quarantined(apart.by_rule))
         self._leave(number, memory, events)
         if apart.letters.num_rows:
@@ -183,7 +190,8 @@ class _Kernel(beam.DoFn):
         if events.num_rows:
             ids = hash_strings(events.column("event_id"))
             times = as_int64(events.column("event_time"))
-            write_ids(self._pending / f"ids-{number:04d}.arrow", ids, times)
+            path = self._pending / f"ids-{number:04d}.arrow"
+            write_ids(path, ids, times, _users(events), hash_strings(events.column("item_id")))
 
 
 def featurize(
@@ -195,8 +203,9 @@ def featurize(
     known, last = memory.facts.column("user_id"), as_int64(memory.facts.column("last_time"))
     concerned = np.isin(hash_strings(known), _users(events))
     rows, told, repeats = go_on(memory.take(np.flatnonzero(concerned)), events, config)
-    newest = max(int(as_int64(events.column("event_time")).max()), past.newest)
-    alive = last >= newest - config.retention if config.retention else np.ones(len(last), bool)
+    # Not by the newest event: one wrong clock would make the store forget everybody.
+    oldest = past.frontier - config.allowed_lateness - config.retention
+    alive = last >= oldest if config.retention else np.ones(len(last), bool)
     others = memory.take(np.flatnonzero(~concerned & alive))
     kept = [part for part in (others, told) if part.facts.num_rows]
     return revise(rows, past, config), Memory.concat(kept), repeats

@@ -6,18 +6,19 @@ from typing import Any
 
 import apache_beam as beam
 
-from pipelines.beam_args import pipeline_options
+from pipelines.beam_args import is_local, pipeline_options
 from pipelines.bounded.feature_files import WriteRows, publish, work_folder
 from pipelines.bounded.featurize import Featurize
+from pipelines.bounded.refusals import warn
+from pipelines.bounded.run_setup import read_log
 from pipelines.clean.dead_letters import KeepDeadLetters
 from pipelines.clean.deduplicate import FindRepeats
 from pipelines.clean.quarantine import Suspicion, by_rule
-from pipelines.clean.validate import Validate
 from pipelines.config import JobConfig
-from pipelines.errors import explain
-from pipelines.metrics import counters
-from pipelines.read import ReadEvents, check_sources
-from pipelines.read.find_files import SourceFile, find_files
+from pipelines.errors import RequestError, explain
+from pipelines.metrics import counters, skipped_records
+from pipelines.read import check_sources, is_stream, is_topic
+from pipelines.read.find_files import SourceFile
 from pipelines.schema import DEAD_REASONS
 
 __all__ = ["build", "run_features"]
@@ -30,7 +31,7 @@ def build(
 ) -> None:
     """Lay out the job; it writes into the folders of `work_folder`."""
     features = config.features
-    parsed = pipeline | "Read" >> ReadEvents(sources=events) | "Validate" >> Validate(now_ms=now_ms)
+    parsed = read_log(pipeline, events, now_ms)
     shuffle = out / "shuffle"
     lost = parsed.valid | "Deduplicate" >> FindRepeats(
         horizon_ms=features.dedupe_horizon, shards=features.shards, folder=shuffle
@@ -58,7 +59,7 @@ def run_features(
     fails or is killed leaves what an earlier one wrote.
 
     Args:
-        events: files, globs or folders.
+        events: files, globs or folders, or one topic with `until=now`.
         out: where `features/`, `dead_letters/` and `summary.json` go.
         config: the job file.
         beam_args: options for Beam.
@@ -68,8 +69,14 @@ def run_features(
         RequestError: a source or the folder cannot be used; nothing was written.
         JobError: the job failed; what was there before is there still.
     """
-    check_sources(events)
-    config = _with_shards(config, find_files(events))
+    if is_stream(events, local=is_local(beam_args)):
+        raise RequestError(
+            f"{events[0].partition('?')[0]} does not end, and rillet features reads what does: "
+            "of a topic, read what is there now with kafka://HOST:PORT/TOPIC?until=now, here, "
+            "without a runner; of a folder, give its path without dir:"
+        )
+    if not is_topic(events):
+        config = _with_shards(config, check_sources(events))
     with work_folder(out) as work:
         pipeline = beam.Pipeline(options=pipeline_options(beam_args))
         build(pipeline, events, work, config, now_ms)
@@ -80,6 +87,7 @@ def run_features(
             raise explain(error) from error
         summary = _summary(counters(result))
         publish(work, out, summary)
+    warn(summary, out / "dead_letters")
     return summary
 
 
@@ -107,8 +115,11 @@ def _summary(counted: dict[str, int]) -> dict[str, Any]:
         "read": counted.get("read", 0),
         "valid": valid - duplicates - dead["quarantined"],
         "duplicates": duplicates,
+        "duplicates_differ": counted.get("duplicates_differ", 0),
         "dead": {reason: number for reason, number in dead.items() if number},
         "rows": counted.get("rows", 0),
         "extra_fields": counted.get("extra_fields", 0),
+        "unknown_values": counted.get("unknown_values", 0),
         **by_rule(counted),
+        **skipped_records(counted),
     }

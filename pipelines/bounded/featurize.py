@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
+import numpy as np
 import pyarrow as pa
 
 from pipelines.arrow import coder  # noqa: F401 - registers the coder of batches
+from pipelines.arrow.columns import Ints
 from pipelines.arrow.hashing import Hashes, hash_strings
 from pipelines.arrow.shuffle import Spread
 from pipelines.arrow.spill_files import Place, gather
-from pipelines.clean.fingerprints import drop
+from pipelines.clean.fingerprints import differing, drop
 from pipelines.clean.quarantine import Suspicion, quarantined
 from pipelines.config import FeatureConfig
 from pipelines.features.aggregate import aggregate
@@ -76,7 +78,9 @@ class Featurize(beam.PTransform):
     lost: beam.PCollection[pa.RecordBatch]  # of `pipelines.clean.deduplicate.FindRepeats`
     folder: Path  # for the shuffle; every worker sees it
 
-    def expand(self, events: beam.PCollection[pa.RecordBatch]) -> beam.pvalue.DoOutputsTuple:
+    def expand(
+        self, events: beam.PCollection[pa.RecordBatch]
+    ) -> Any:  # DoOutputsTuple; Beam warns of that hint
         """By user, the whole past of a user together."""
         spread = Spread(_users, self.config.shards, EVENTS, self.folder)
         kernel = beam.ParDo(_Kernel(self.config, self.suspicion), beam.pvalue.AsList(self.lost))
@@ -112,13 +116,27 @@ class _Kernel(beam.DoFn):
         number, places = shard
         events = gather(places, EVENTS)
         arrived = events.num_rows
-        apart = self.suspicion.set_apart(drop(events, lost))
+        unique = drop(events, lost)
+        apart = self.suspicion.set_apart(unique)
         log = read_log(apart.events)
         rows = aggregate(observe(log, self.config), self.config)
+        lost_elsewhere, repeats = arrived - unique.num_rows, _left_out(apart.events, log.source)
         count("duplicates", arrived - apart.letters.num_rows - len(log.user))
+        if apart.repeats:
+            lost_elsewhere += differing(unique)
+        elif len(repeats):
+            lost_elsewhere += differing(apart.events, repeats)
+        count("duplicates_differ", lost_elsewhere)
         count_all(quarantined(apart.by_rule))
         count("rows", len(rows))
         _log.info("features: %s rows of shard %d", f"{len(rows):,}", number)
         if apart.letters.num_rows:
             yield beam.pvalue.TaggedOutput(DEAD, apart.letters)
         yield number, rows
+
+
+def _left_out(events: pa.RecordBatch, kept: Ints) -> Ints:
+    """Positions `[m]` of the EVENTS `[n]` that are not among those that were kept."""
+    left = np.ones(events.num_rows, bool)
+    left[kept] = False
+    return np.flatnonzero(left)

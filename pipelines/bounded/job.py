@@ -7,22 +7,28 @@ from typing import Any
 import apache_beam as beam
 
 from models.store import atomic_files
-from models.store.manifest import utc_ms
 from models.store.store import Store
 from pipelines.batches.micro_batch import LogBatches, MicroBatch
 from pipelines.beam_args import TrainerOptions, pipeline_options
 from pipelines.bounded import store_compatibility
 from pipelines.bounded.continued_run import FeaturizeOn, Recognise
-from pipelines.bounded.run_setup import RunRequest, catalogues, fine_tune, sinks_caught_up
-from pipelines.bounded.run_state import write_ends
+from pipelines.bounded.refusals import warn
+from pipelines.bounded.run_setup import (
+    RunRequest,
+    catalogues,
+    fine_tune,
+    read_log,
+    sinks_caught_up,
+    warn_of_strangers,
+)
+from pipelines.bounded.run_state import load, write_ends
 from pipelines.bounded.stream_handover import check_files
 from pipelines.clean.dead_letters import KeepDeadLetters
 from pipelines.clean.deduplicate import FindRepeats
 from pipelines.clean.quarantine import Suspicion
-from pipelines.clean.validate import Validate
-from pipelines.metrics import counters
+from pipelines.metrics import counters, largest
 from pipelines.publish import check_sinks
-from pipelines.read import ReadEvents, check_sources, is_topic
+from pipelines.read import check_sources, is_topic
 from pipelines.train.fine_tune import FineTuneModel
 
 __all__ = ["build", "run_bounded"]
@@ -38,7 +44,7 @@ def build(pipeline: beam.Pipeline, request: RunRequest, store: Store, start: int
     log = LogBatches(store, config.batch, features.history, start)
     hints = pipeline.options.view_as(TrainerOptions).hints()
 
-    parsed = _parsed(pipeline, request)
+    parsed = read_log(pipeline, request.events, request.now_ms)
     told = parsed.valid | "Recognise" >> Recognise(state=state, config=features)
     lost = told.fresh | "Deduplicate" >> FindRepeats(
         horizon_ms=features.dedupe_horizon, shards=features.shards, folder=shuffle
@@ -63,21 +69,6 @@ def build(pipeline: beam.Pipeline, request: RunRequest, store: Store, start: int
     )
 
 
-def _parsed(pipeline: beam.Pipeline, request: RunRequest) -> beam.pvalue.DoOutputsTuple:
-    """Events, dead letters and counts of the sources."""
-    if is_topic(request.events):
-        from pipelines.read.kafka.source import ReadKafka
-        from pipelines.read.kafka.source_spec import KafkaSource
-
-        source = KafkaSource.parse(request.events[0])
-        return pipeline | "Read" >> ReadKafka(source=source, live=False)
-    return (
-        pipeline
-        | "Read" >> ReadEvents(sources=request.events)
-        | "Validate" >> Validate(now_ms=request.now_ms)
-    )
-
-
 def run_bounded(request: RunRequest) -> dict[str, Any]:
     """Run to the end of the events; what is printed as one line of JSON."""
     begun = request.monotonic()
@@ -97,16 +88,15 @@ def run_bounded(request: RunRequest) -> dict[str, Any]:
         atomic_files.remove(store_compatibility.pending_path(store))
         store_compatibility.shuffle_path(store).mkdir(parents=True)
         counted = _execute(request, store, start)
+        before = load(store.state_path(start))
         past = store_compatibility.finish(store, request.config.features, start)
+        counted |= {"reached_ms": before.frontier}
         told = store_compatibility.summary(store, counted, past) | sinks_caught_up(request, store)
-    if counted.get("ancient"):
-        _log.warning(
-            "%d events are older than %s and were taken for repeats of what the store has seen",
-            counted["ancient"],
-            utc_ms(past.frontier - request.config.features.dedupe_horizon).isoformat(),
-        )
     told["seconds"] = round(request.monotonic() - begun, 3)
     _log.info("%s", told["message"])
+    warn_of_strangers(store, "items", items)
+    warn_of_strangers(store, "users", users)
+    warn(told, store.root / "dead_letters")
     return told
 
 
@@ -117,4 +107,5 @@ def _execute(request: RunRequest, store: Store, start: int) -> dict[str, int]:
     build(pipeline, request, store, start)
     result = pipeline.run()
     result.wait_until_finish()
-    return counters(result)
+    known = ("read", "duplicates_differ")  # 0 where nothing was counted
+    return counters(result, known) | {"too_late_by_ms": largest(result, "too_late_by_ms") or 0}

@@ -2,22 +2,33 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import apache_beam as beam
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from models.network.text_encoder import text_encoder
 from models.store.embeddings import CopyPolicy
 from models.store.store import Store
+from pipelines.clean.validate import Validate
 from pipelines.config import JobConfig
 from pipelines.publish import FileSink, StartFollowers, catch_up_sinks
+from pipelines.read import ReadEvents, is_topic
 from pipelines.read.catalogues import Catalogue, read_items, read_users
 from pipelines.train.fine_tune import TRAINER, FineTune
 
-__all__ = ["RunRequest", "catalogues", "fine_tune", "sinks_caught_up"]
+__all__ = [
+    "RunRequest",
+    "catalogues",
+    "fine_tune",
+    "read_log",
+    "sinks_caught_up",
+    "warn_of_strangers",
+]
 
 _log = logging.getLogger("rillet")
 
@@ -70,6 +81,57 @@ def catalogues(request: RunRequest) -> tuple[pa.Table | None, pa.Table | None]:
     """
     text_encoder(request.config.model.text_model)
     return _read(read_items, request.items), _read(read_users, request.users)
+
+
+def read_log(
+    pipeline: beam.Pipeline, events: Sequence[str], now_ms: int
+) -> beam.pvalue.DoOutputsTuple:
+    """Sources that end → events, dead letters and counts.
+
+    Args:
+        pipeline: to add to.
+        events: files, or one topic that is read up to now.
+        now_ms: the clock, epoch milliseconds.
+    """
+    if is_topic(events):
+        from pipelines.read.kafka.source import ReadKafka
+        from pipelines.read.kafka.source_spec import KafkaSource
+
+        source = KafkaSource.parse(events[0])
+        return pipeline | "Read" >> ReadKafka(source=source, live=False)
+    return pipeline | "Read" >> ReadEvents(sources=events) | "Validate" >> Validate(now_ms=now_ms)
+
+
+def warn_of_strangers(store: Store, entity: str, table: pa.Table | None) -> None:
+    """Say so if not one id of a catalogue is in the log: then ids are written in two ways.
+
+    Args:
+        store: its training log is looked at from the end, up to where an id is known.
+        entity: `items` or `users`.
+        table: the catalogue that was given.
+    """
+    last = store.last_batch()
+    if table is None or not len(table) or not last:
+        return
+    key = {"items": "item_id", "users": "user_id"}[entity]
+    ids, seen = table[key], None
+    for number in range(last, max(last - _LOOKED_AT, 0), -1):
+        seen = store.read_batch(number)[0].column(key)
+        if pc.any(pc.is_in(seen, value_set=ids)).as_py():
+            return
+    _log.warning(
+        "none of the %d %s of the catalogue is in the log: it has %s %r, the catalogue %r; write "
+        "the ids alike in both",
+        len(table),
+        entity,
+        key,
+        seen[0].as_py() if seen else None,
+        ids[0].as_py(),
+    )
+
+
+_LOOKED_AT = 20
+"""Micro-batches in which an id of the catalogue is looked for."""
 
 
 def _read(reader: Callable[[str], Catalogue], source: str | None) -> pa.Table | None:

@@ -20,11 +20,13 @@ from models.store.manifest import utc_ms
 from models.store.recovery import recover
 from models.store.store import Store
 from models.store.version_numbers import last_trained_batch
-from pipelines.bounded.run_state import Past, advance, load, read_ends, save
+from pipelines.bounded.run_state import BEGINNING, Past, advance, load, read_ends, save
 from pipelines.clean.quarantine import by_rule
+from pipelines.clean.too_late import duration
 from pipelines.clock import wall_clock_ms
 from pipelines.config import FeatureConfig, JobConfig
 from pipelines.errors import StoreError
+from pipelines.metrics import skipped_records
 from pipelines.schema import DEAD_REASONS
 
 __all__ = ["check", "finish", "held", "pending_path", "put_catalogue", "shuffle_path", "summary"]
@@ -33,6 +35,8 @@ _FREE = {("features", "shards"), ("model", "overlap"), ("model", "text_model")}
 """Settings that change neither rows nor versions, or follow from others; of a text model its
 files count, not its path."""
 
+
+"""Records of a topic that are neither events nor mistakes (`pipelines.read.kafka.wire`)."""
 
 _AFTER_PARSING = ("too_late", "quarantined")
 """Reasons for which valid events become dead letters."""
@@ -109,15 +113,13 @@ def summary(store: Store, counted: dict[str, int], past: Past) -> dict[str, Any]
 
     Args:
         store: held by the caller.
-        counted: the job's counters.
+        counted: the job's counters; `too_late_by_ms` and `reached_ms` are told if events were.
         past: where the stream stands now.
     """
     versions = store.versions()
     newest = store.manifest(versions[-1]) if versions else None
-    refused = sum(counted.get(f"dead_{reason}", 0) for reason in _AFTER_PARSING)
     served, rows = store.current(), counted.get("rows", 0)
-    duplicates = counted.get("duplicates", 0)
-    told = f"{rows} rows" if rows else "nothing new in these events"
+    told = (f"{rows} rows" if rows else "nothing new in these events") + _behind(counted)
     if served is None:
         message = f"{told}; there is no version to serve yet"
     else:
@@ -125,20 +127,46 @@ def summary(store: Store, counted: dict[str, int], past: Past) -> dict[str, Any]
     return {
         "versions": len(versions),
         "served": served,
-        "read": counted.get("read", 0),
-        "valid": counted.get("valid", 0) - duplicates - refused,
+        **_records(counted),
         "rows": rows,
+        "digest": newest.digest if newest else None,
+        "max_event_time": utc_ms(past.newest).isoformat() if newest else None,
+        "message": message,
+    }
+
+
+def _records(counted: dict[str, int]) -> dict[str, Any]:
+    """What became of the records; null where a cluster has forgotten what it counted."""
+    if "read" not in counted:
+        return dict.fromkeys(("read", "valid", "dead", "duplicates", "unknown_values"))
+    duplicates = counted.get("duplicates", 0)
+    refused = sum(counted.get(f"dead_{reason}", 0) for reason in _AFTER_PARSING)
+    told: dict[str, Any] = {
+        "read": counted["read"],
+        "valid": counted.get("valid", 0) - duplicates - refused,
         "dead": {
             reason: counted[f"dead_{reason}"]
             for reason in DEAD_REASONS
             if f"dead_{reason}" in counted
         },
         "duplicates": duplicates,
-        "digest": newest.digest if newest else None,
-        "max_event_time": utc_ms(past.newest).isoformat() if newest else None,
-        "message": message,
-        **by_rule(counted),
     }
+    if "duplicates_differ" in counted:  # a stream does not look at that
+        told["duplicates_differ"] = counted["duplicates_differ"]
+    told |= {"unknown_values": counted.get("unknown_values", 0)}
+    return told | by_rule(counted) | skipped_records(counted)
+
+
+def _behind(counted: dict[str, int]) -> str:
+    """Of events that came too late: how many, how far, behind what, and what to do."""
+    late, reached = counted.get("dead_too_late", 0), counted.get("reached_ms", BEGINNING)
+    if not late or reached == BEGINNING:
+        return f"; {late} events came too late" if late else ""
+    return (
+        f"; {late} events came too late, up to {duration(counted.get('too_late_by_ms', 0))} behind "
+        f"{utc_ms(reached).isoformat()}, which this store had reached: files go in in order of "
+        "time, and history that was left out goes into a new store, before the rest"
+    )
 
 
 def _settings(config: JobConfig) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from pipelines.arrow.columns import Ints, as_int64, encode_column, order_by, run_starts
 from pipelines.arrow.hashing import Hashes, hash_strings, mix
 
-__all__ = ["LOSERS", "PRINTS", "drop", "keys", "losers", "prints"]
+__all__ = ["LOSERS", "PRINTS", "differing", "drop", "keys", "losers", "prints"]
 
 PRINTS = pa.schema(
     [
@@ -90,3 +90,24 @@ def drop(events: pa.RecordBatch, lost: Iterable[pa.RecordBatch]) -> pa.RecordBat
     if not found:
         return events
     return events.filter(pa.array(~np.isin(keys(prints(events)), np.concatenate(found))))
+
+
+def differing(events: pa.RecordBatch, lost: Ints | None = None) -> int:
+    """How many EVENTS `[n]` repeat another's id, user and instant, but are of another item.
+
+    Args:
+        events: what to look at.
+        lost: positions of the repeats, where they are known: to look at fewer.
+    """
+    if lost is not None:
+        time = as_int64(events.column("event_time"))
+        marks = np.zeros(_MARKS, bool)
+        marks[time[lost] % int(_MARKS)] = True
+        events = events.filter(pa.array(marks[time % int(_MARKS)]))
+    one = keys(prints(events))
+    some = _shared(one)
+    items, _ = encode_column(events.column("item_id").take(pa.array(some)))
+    group = np.unique(one[some], return_inverse=True)[1]
+    order = order_by(group, items)
+    pairs = int(run_starts(group[order], items[order]).sum())
+    return pairs - int(group.max(initial=-1)) - 1

@@ -77,11 +77,17 @@ def features(
     job = _job_config(config, **given)
     beam_args = beam_args_of(context)
     from pipelines.bounded.features_job import run_features
+    from pipelines.bounded.refusals import check_usable
 
     summary = run_features(list(events), out, job, beam_args, wall_clock_ms())
     if as_json:
         echo_json(summary)
-        return
+    else:
+        _tell(summary, out)
+    check_usable(summary, out / "dead_letters")
+
+
+def _tell(summary: dict[str, Any], out: Path) -> None:
     dead = ", ".join(f"{n} {reason}" for reason, n in summary["dead"].items()) or "none"
     click.echo(
         f"{summary['rows']} rows from {summary['valid']} events in {out}/features "
@@ -140,4 +146,9 @@ def run(
         beam_args=tuple(beam_args),
         now_ms=wall_clock_ms(),
     )
-    echo_json(run_job(request))
+    told = run_job(request)
+    echo_json(told)
+    if told["read"] is not None:  # of a stream that was stopped, nobody knows
+        from pipelines.bounded.refusals import check_usable
+
+        check_usable(told, store / "dead_letters")

@@ -59,7 +59,7 @@ def run_live(request: RunRequest) -> dict[str, Any]:
         finally:
             # Of workers in this process (LOOPBACK), whose stream had no end.
             close_idle_trainers(store)
-        counted = counters(result) | {"rows": _rows_since(store, start)}
+        counted = _counted(result, ended=not source.endless) | {"rows": _rows_since(store, start)}
         told = store_compatibility.summary(store, counted, _stood(store)) | sinks_caught_up(
             request, store
         )
@@ -121,6 +121,19 @@ def _rows_since(store: Store, start: int) -> int:
     """Rows of the versions after `start`: a cluster forgets the counters of a job it stopped."""
     manifests = (store.manifest(version) for version in store.versions())
     return sum(one.rows for one in manifests if one.batch > start)
+
+
+def _counted(result: PipelineResult, *, ended: bool) -> dict[str, int]:
+    """What the job counted; nothing where the cluster no longer knows, or can no longer be asked.
+
+    Flink forgets the counters of a job that is cancelled: then there is none named `read`. Of
+    one that `ended` by itself, that means that there was nothing to read.
+    """
+    try:
+        return counters(result, ("read",) if ended else ())
+    except Exception as error:  # noqa: BLE001 - a client of a cluster that may be gone
+        _log.info("what the stream read cannot be told: %s", str(error).partition("\n")[0])
+        return {}
 
 
 def _stood(store: Store) -> Past:

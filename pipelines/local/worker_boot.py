@@ -11,11 +11,14 @@ where installing takes seconds of every recovery.
 """
 
 import argparse
+import fcntl
 import os
+import shutil
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,7 @@ from apache_beam.portability.api import (
 from google.protobuf import json_format, text_format
 
 _FILES = "beam:artifact:type:file:v1"
+_LOCK = ".in-use"
 _NAMED = "beam:artifact:role:staging_to:v1"
 
 
@@ -43,10 +47,10 @@ def main(arguments: list[str]) -> None:
         parser.add_argument(f"--{name}", default="")
     given, _ = parser.parse_known_args(arguments)
     told = _provision(given.provision_endpoint, given.id)
-    with tempfile.TemporaryDirectory(prefix="rillet-worker-") as folder:
-        os.environ.update(_environment(given, told, Path(folder)))
+    with _work_folder(Path(tempfile.gettempdir())) as folder:
+        os.environ.update(_environment(given, told, folder))
         artifacts = told.artifact_endpoint.url or given.artifact_endpoint
-        staged = Path(folder) / "staged"
+        staged = folder / "staged"
         staged.mkdir()
         if told.dependencies:
             _fetch(artifacts, given.id, told.dependencies, staged)
@@ -54,6 +58,36 @@ def main(arguments: list[str]) -> None:
         from apache_beam.runners.worker import sdk_worker_main
 
         sdk_worker_main.main([])
+
+
+@contextmanager
+def _work_folder(place: Path) -> Iterator[Path]:
+    """A folder of this process in `place`; those that killed workers left there go.
+
+    Each holds a file that its process keeps locked as long as it lives: the system itself
+    lets go of it, however the process ends.
+    """
+    _sweep(place)
+    made = Path(tempfile.mkdtemp(prefix=".rillet-worker-", dir=place))
+    with (made / _LOCK).open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        folder = made.with_name(made.name.removeprefix("."))
+        made.rename(folder)  # seen by others only once it is locked
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sweep(place: Path) -> None:
+    """Take away what no living process uses; a folder without a lock is left alone."""
+    for folder in place.glob("rillet-worker-*"):
+        try:
+            with (folder / _LOCK).open("rb") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+        except OSError:  # in use, another user's, or gone meanwhile
+            continue
 
 
 def _channel(endpoint: str, worker: str) -> grpc.Channel:

@@ -17,6 +17,7 @@ from typing import Any, cast
 
 import psycopg
 import pyarrow as pa
+from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from models.schema import EMBEDDINGS
@@ -99,7 +100,8 @@ class PostgresSink:
     """
 
     def __init__(self, uri: str, clock: Callable[[], int] | None = None) -> None:
-        self._address = Address.parse(uri, _FORM)
+        known = {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
+        self._address = Address.parse(uri, _FORM, known)
         self._clock = clock or wall_clock_ms
         self._held: psycopg.Connection[Any] | None = None
 

@@ -17,6 +17,7 @@ happens or does not. The channel `rillet:served` is told each version.
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -122,6 +123,12 @@ redis.call('DEL', KEYS[2])
 )
 
 
+def _options() -> set[str]:
+    """Parameters of a URI that the client takes."""
+    connections = (client.Redis, client.Connection, client.SSLConnection)
+    return {name for kind in connections for name in signature(kind).parameters} - {"kwargs"}
+
+
 class RedisSink:
     """See `Sink`. `redis://…` and `rediss://…` (TLS) as redis-py reads them; one server.
 
@@ -134,7 +141,7 @@ class RedisSink:
     """
 
     def __init__(self, uri: str, clock: Callable[[], int] | None = None) -> None:
-        self._address = Address.parse(uri, _FORM)
+        self._address = Address.parse(uri, _FORM, _options())
         self._clock = clock or wall_clock_ms
         self._redis: Any = None
         prefix = self._address.prefix

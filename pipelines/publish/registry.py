@@ -51,8 +51,10 @@ def open_sink(uri: str) -> Sink:
     """
     scheme, separator, _ = uri.partition("://")
     if not separator or scheme not in _KINDS:
+        shown = f"{scheme}://…" if separator else repr(uri)
+        shown = "…" if "@" in shown else shown  # there may be a password in it
         raise RequestError(
-            f"--sink {scheme + '://…' if separator else repr(uri)}: no such kind of sink: write "
+            f"--sink {shown}: no such kind of sink: write "
             "redis://host:port/db, postgresql://user@host:port/database or kafka://host:port/topic"
         )
     return _KINDS[scheme].open(uri)

@@ -125,6 +125,8 @@ class Follower:
     def _catch_up(self) -> None:
         """One attempt: to the version that is served now."""
         held = self._sink.held()
+        with self._changed:  # it serves that also if what follows fails
+            self._version = held.served.version if held.served else 0
         shipment = rows_missing_in(self._store, held)
         age = None
         if shipment:

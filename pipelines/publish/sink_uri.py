@@ -1,6 +1,8 @@
 """What a sink's URI says, and how it is shown: without passwords."""
 
+import difflib
 import re
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
@@ -26,16 +28,24 @@ class Address:
     prefix: str = "rillet"
 
     @classmethod
-    def parse(cls, uri: str, form: str) -> "Address":
+    def parse(cls, uri: str, form: str, options: Collection[str] = ()) -> "Address":
         """Read `scheme://user:password@host:port/path?prefix=name&…`.
 
         Args:
             uri: as given.
             form: what it should look like, for the error.
+            options: parameters that the client library knows, beside `prefix`; none: any.
 
         Raises:
-            RequestError: it has no host, or a bad port or prefix.
+            RequestError: it has no host, a bad port or prefix, an unknown parameter, or an `@`
+                that is not written as %40: nobody knows then where the password ends.
         """
+        if uri.count("@") > 1 or "@" in "".join(_behind_host(uri)):
+            scheme = uri.partition("://")[0]
+            raise RequestError(
+                f"--sink {scheme}://…: in a name, a password or a parameter, write @ as %40, / as "
+                f"%2F, ? as %3F, # as %23 and : as %3A: {form}"
+            )
         try:
             parts = urlsplit(uri)
             host, port = parts.hostname, parts.port
@@ -45,6 +55,7 @@ class Address:
             scheme = uri.partition("://")[0]
             raise RequestError(f"--sink {scheme}://… names no host and port: write {form}")
         query = parse_qsl(parts.query, keep_blank_values=True)
+        _check_options([name for name, _ in query], options)
         prefix = dict(query).get("prefix", "rillet")
         if not _PREFIX.fullmatch(prefix):
             raise RequestError(
@@ -72,3 +83,26 @@ class Address:
         raw = urlsplit(self.uri).password or ""
         hidden = {value for name, value in parse_qsl(urlsplit(self.uri).query) if "pass" in name}
         return {text for text in {raw, unquote(raw), *hidden} if text}
+
+
+def _behind_host(uri: str) -> tuple[str, str, str]:
+    """(path, query, fragment) of a URI; empty where it is none."""
+    try:
+        parts = urlsplit(uri)
+    except ValueError:
+        return "", "", ""
+    return parts.path, parts.query, parts.fragment
+
+
+def _check_options(names: Iterable[str], options: Collection[str]) -> None:
+    """Refuse a parameter that neither Rillet nor the client library knows.
+
+    Raises:
+        RequestError: with the name that was meant, if one is near.
+    """
+    known = sorted({"prefix", *options})
+    for name in names:
+        if options and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            cure = f"did you mean {near[0]}?" if near else "leave it out, or look for its name"
+            raise RequestError(f"--sink: there is no option {name}: {cure}")

@@ -17,7 +17,7 @@ from pipelines.read.find_files import SourceFile, find_files, open_file
 from pipelines.read.jsonl_reader import read_lines
 from pipelines.read.parquet_files import open_parquet
 from pipelines.read.parse.event_rules import id_problem, load_line, parse_time, shown
-from pipelines.read.parse.parquet_rows import times
+from pipelines.read.parse.parquet_rows import is_text, times
 from pipelines.schema import ITEMS, TIMESTAMP, USERS
 
 __all__ = ["Catalogue", "read_items", "read_users"]
@@ -123,12 +123,12 @@ def _parquet_rows(file: SourceFile, opened: BinaryIO, key: str) -> Iterator[tupl
 
 
 def _text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    return is_text(kind)
 
 
 def _list(kind: pa.DataType) -> bool:
     is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
-    return is_list and (_text(kind.value_type) or pa.types.is_null(kind.value_type))
+    return is_list and _is(kind.value_type, _text)
 
 
 def _number(kind: pa.DataType) -> bool:

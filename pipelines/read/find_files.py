@@ -4,6 +4,7 @@ Nothing here needs Beam, but for remote paths (`gs://`, `s3://`, …).
 """
 
 import glob
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,18 @@ from typing import BinaryIO
 from pipelines.errors import SourceError
 from pipelines.read import parquet_files
 
-__all__ = ["SourceFile", "Unit", "check_sources", "find_files", "kind_of", "open_file", "units"]
+__all__ = [
+    "SourceFile",
+    "Unit",
+    "check_sources",
+    "find_files",
+    "kind_of",
+    "left_out",
+    "open_file",
+    "units",
+]
+
+_log = logging.getLogger("rillet")
 
 RANGE_BYTES = 64 << 20
 """Longest stretch of a text file that one worker reads; cut at line ends."""
@@ -26,6 +38,9 @@ _KINDS = {
     ".ndjson.gz": ("lines", True),
     ".json.gz": ("lines", True),
 }
+_NAMED = 3
+"""Names in a message; the rest is counted."""
+
 _ENDINGS = ".parquet, .jsonl or .jsonl.gz"
 
 
@@ -94,7 +109,9 @@ def _local(source: str) -> list[tuple[str, int]]:
         inside = sorted(p for p in path.rglob("*") if p.is_file() and not _hidden(p, path))
         kept = [p for p in inside if kind_of(p.name)]
         if not kept:
-            raise SourceError(f"folder {source} holds no {_ENDINGS} file; check the path")
+            raise SourceError(
+                f"folder {source} holds no {_ENDINGS} file{_others(inside)}; check the path"
+            )
     elif path.exists():
         kept = [path]
     elif glob.has_magic(source):
@@ -105,6 +122,24 @@ def _local(source: str) -> list[tuple[str, int]]:
     else:
         raise SourceError(f"{source} does not exist; check the path")
     return [(str(p), p.stat().st_size) for p in kept]
+
+
+def _others(files: Sequence[Path]) -> str:
+    names = ", ".join(path.name for path in files[:_NAMED])
+    return f", but {len(files)} others ({names}{', …' * (len(files) > _NAMED)})" if files else ""
+
+
+def left_out(sources: Sequence[str]) -> list[Path]:
+    """Files of folders among the sources that are not read, for their names end otherwise."""
+    folders = (Path(source.removeprefix("file://")) for source in sources if "://" not in source)
+    found = (
+        path
+        for folder in folders
+        if folder.is_dir()
+        for path in folder.rglob("*")
+        if path.is_file() and not _hidden(path, folder) and not kind_of(path.name)
+    )
+    return sorted(set(found))
 
 
 def _hidden(path: Path, root: Path) -> bool:
@@ -173,6 +208,16 @@ def check_sources(sources: Sequence[str]) -> list[SourceFile]:
             elif file.size and file.gzip != (opened.read(2) == b"\x1f\x8b"):
                 found = "is not gzip, as" if file.gzip else "is gzip, not text, as"
                 raise SourceError(f"{file.path} {found} its name says; rename it")
+    others = left_out(sources)
+    if others:
+        names = ", ".join(map(str, others[:_NAMED])) + ", …" * (len(others) > _NAMED)
+        _log.warning(
+            "%d file%s left out, being none of %s: %s",
+            len(others),
+            " is" if len(others) == 1 else "s are",
+            _ENDINGS,
+            names,
+        )
     return files
 
 

@@ -90,6 +90,11 @@ def _batch(block: bytes, position: int, schema: pa.Schema) -> pa.RecordBatch:
         pa.binary(), count, [None, pa.py_buffer(bounds), pa.py_buffer(block)]
     )
     positions = bounds[:-1].astype(np.int64) + position
+    begun = np.flatnonzero(letters[bounds[:-1]] == _BOM[0])
+    marked = [i for i in begun if block[bounds[i] : bounds[i] + len(_BOM)] == _BOM]
+    if marked:  # where a file begins that was put behind another
+        lines = pa.array([line.removeprefix(_BOM) for line in lines.to_pylist()], pa.binary())
+        positions[marked] += len(_BOM)
     batch = pa.RecordBatch.from_arrays([lines, pa.array(positions)], schema=schema)
     suspects = np.flatnonzero(letters[bounds[:-1]] <= ord(" "))
     blank = [i for i in suspects if not block[bounds[i] : bounds[i + 1]].strip()]

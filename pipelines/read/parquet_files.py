@@ -62,6 +62,18 @@ def check(path: str, size: int, file: BinaryIO) -> None:
             problem = column_problem(name, schema.field(name).type)
             if problem:
                 raise SourceError(f"{path}: {problem}")
+    _check_zone(path, schema)
+
+
+def _check_zone(path: str, schema: pa.Schema) -> None:
+    """Refuse times of which nobody says what the clock stood at: they are not taken for UTC."""
+    at = schema.get_field_index("event_time")
+    kind = schema.field(at).type if at >= 0 else pa.null()
+    if pa.types.is_timestamp(kind) and kind.tz is None:
+        raise SourceError(
+            f"{path}: column event_time is {kind} without a zone, which is not guessed; cast it to "
+            f"timestamp[{kind.unit}, tz=UTC], by way of the zone that its clock showed"
+        )
 
 
 def row_groups(path: str, file: BinaryIO) -> int:
@@ -78,6 +90,7 @@ def read_rows(
         SourceError: pages of the file are damaged.
     """
     parquet = open_parquet(path, file)
+    _check_zone(path, parquet.schema_arrow)
     end = parquet.num_row_groups if end is None else end
     row = sum(parquet.metadata.row_group(i).num_rows for i in range(start))
     names = parquet.schema_arrow.names

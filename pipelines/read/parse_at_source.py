@@ -4,8 +4,7 @@ A live source's watermark is event time, so records have to be parsed where they
 are read.
 """
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -18,9 +17,10 @@ from pipelines.arrow import coder  # noqa: F401 - registers the coder of batches
 from pipelines.arrow.ipc import concat
 from pipelines.clock import wall_clock_ms
 from pipelines.metrics import count_all, observe
+from pipelines.read.parse.event_rules import Fault
 from pipelines.read.parse.json_lines import LINES, parse_lines
 from pipelines.read.parse.parquet_rows import parse_rows
-from pipelines.read.parse.parsed import Parsed
+from pipelines.read.parse.parsed import Parsed, dead_letters
 from pipelines.schema import DEAD_LETTERS
 
 __all__ = [
@@ -32,7 +32,7 @@ __all__ = [
     "newest_ms",
     "outputs",
     "parse",
-    "with_faulty",
+    "parse_unwrapped",
 ]
 
 VALID, DEAD, COUNTS = "valid", "dead", "counts"
@@ -44,12 +44,21 @@ def parse(batch: pa.RecordBatch) -> Parsed:
     return parser(batch, wall_clock_ms())
 
 
-def with_faulty(parsed: Parsed, faulty: pa.RecordBatch) -> Parsed:
-    """The same, and DEAD_LETTERS `[n]` of records that no line could be made of."""
-    if not faulty.num_rows:
+def parse_unwrapped(batch: pa.RecordBatch, faulty: Sequence[tuple[bytes, Fault, int]]) -> Parsed:
+    """JSON lines, and records that could not be made lines → events and dead letters.
+
+    Args:
+        batch: of schema LINES, with the metadata that names its source.
+        faulty: payload, fault and position of each of the others.
+    """
+    parsed = parse(batch)
+    if not faulty:
         return parsed
-    dead = concat([parsed.dead, faulty], DEAD_LETTERS)
-    return replace(parsed, dead=dead, read=parsed.read + faulty.num_rows)
+    payloads, faults, positions = zip(*faulty, strict=True)
+    source = (batch.schema.metadata or {}).get(b"source", b"").decode()
+    letters = dead_letters(payloads, faults, positions, source=source, now_ms=wall_clock_ms())
+    dead = concat([parsed.dead, letters], DEAD_LETTERS)
+    return Parsed(parsed.valid, dead, parsed.read + len(faulty), parsed.extra_fields)
 
 
 def newest_ms(events: pa.RecordBatch) -> int | None:

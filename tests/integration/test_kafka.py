@@ -6,10 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import apache_beam as beam
+import pyarrow.parquet as pq
 import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
+from pipelines.bounded.features_job import run_features
+from pipelines.config import load_job
 from pipelines.errors import SourceError
 from pipelines.local import process
 from pipelines.read.kafka.broker import partitions_by_reader
@@ -100,11 +103,14 @@ def test_a_payload_that_does_not_parse_keeps_its_topic_partition_and_offset(
     topic: Callable, tmp_path: Path
 ) -> None:
     uri = topic(2)
-    produce(uri, [event(0), b"{nonsense", event(1), None], 1)
+    produce(uri, [event(0), b"{nonsense", event(1), b"", None], 1)
     valid, dead = read(f"{uri}?until=now", tmp_path)
     name = KafkaSource.parse(uri).topic
     assert sorted(valid) == ["e0", "e1"]
-    assert sorted(dead) == [(f"{name}/1", 1, "bad_json", "{nonsense")]  # a tombstone is no fault
+    assert sorted(dead) == [  # a tombstone is no fault
+        (f"{name}/1", 1, "bad_json", "{nonsense"),
+        (f"{name}/1", 3, "bad_json", ""),
+    ]
 
 
 def test_reading_starts_where_it_was_asked_to(topic: Callable, tmp_path: Path) -> None:
@@ -231,3 +237,15 @@ def test_a_broker_that_is_killed_and_comes_back_is_waited_for(
         records = reader.read(positions)
     assert records.batches[0].column("position").to_pylist() == [1]
     reader.close()
+
+
+def test_features_of_a_topic_up_to_now(topic: Callable[..., str], tmp_path: Path) -> None:
+    uri = topic(2)
+    produce(uri, [event(number) for number in range(60)], 0)
+    produce(uri, [*(event(number) for number in range(50, 100)), b"nope"], 1)
+    config = load_job(None, {"features": {"window": "fixed:10s"}})
+    told = run_features([f"{uri}?until=now"], tmp_path / "out", config, [], START_MS + 10**6)
+    assert (told["read"], told["valid"], told["duplicates"]) == (111, 100, 10)
+    assert told["dead"] == {"bad_json": 1}
+    rows = pq.read_table(tmp_path / "out" / "features")
+    assert sum(rows["n_click"].to_pylist()) == 100

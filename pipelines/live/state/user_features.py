@@ -46,6 +46,7 @@ class UserFeatures:
     _chunks: dict[int, Memory] = field(default_factory=dict)
     _where: dict[str, tuple[int, int]] = field(default_factory=dict)
     _revisions: dict[int, int] = field(default_factory=dict)
+    _ahead: list[int] = field(default_factory=list)
     _next: int = 0
     _swept: int = 0
 
@@ -57,6 +58,7 @@ class UserFeatures:
     def begin(self, before: int, revisions: dict[int, int]) -> None:
         """Windows up to `before` (ms) were told by runs on files, some of them revised."""
         self.before, self._revisions = before, dict(revisions)
+        self._ahead = [end for end in revisions if end > before]  # told, and not yet reached
 
     def remember(self, memory: Memory) -> None:
         """Know these users from runs on files."""
@@ -173,6 +175,8 @@ class UserFeatures:
         if gone.any():  # an event may fall in a window that is gone and in one that is not
             rows, ends = rows.take(np.flatnonzero(~gone)), ends[~gone]
         late = ends <= max(self.frontier, self.before)
+        if self._ahead:
+            late |= np.isin(ends, self._ahead)
         oldest = self.frontier - self.config.allowed_lateness
         self._revisions = {end: n for end, n in self._revisions.items() if end >= oldest}
         if not late.any():

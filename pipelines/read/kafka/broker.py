@@ -15,13 +15,12 @@ from typing import Any
 import pyarrow as pa
 import tenacity
 
-from pipelines.clock import wall_clock_ms
 from pipelines.errors import SourceError
 from pipelines.read.kafka.source_spec import KafkaSource
-from pipelines.read.kafka.wire.decode import Decoded
+from pipelines.read.kafka.wire.decoder import Decoder, Sorted
 from pipelines.read.log_positions import Partition, Positions
+from pipelines.read.parse.event_rules import Fault
 from pipelines.read.parse.json_lines import LINES
-from pipelines.read.parse.parsed import dead_letters
 
 __all__ = ["Reader", "Records", "ask_bounds", "open_reader", "partitions_by_reader"]
 
@@ -29,6 +28,10 @@ _log = logging.getLogger("rillet")
 _ASK_S = 5.0
 _WAIT_S = 15.0
 """How long the launcher waits for a broker before it refuses."""
+
+
+Faulty = list[tuple[bytes, Fault, int]]
+"""Values as they were received, why they cannot be unwrapped, and their offsets."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,8 @@ class Records:
         added: partitions that were not there before.
         full: whether more is likely to be there already.
         lost: offsets that were deleted before they were read.
-        faulty: dead letters of records that could not be decoded, for each of `batches`.
-        skipped: records that are no events, by kind (see `wire.decode.Decoded`).
+        faulty: of each batch, the records that could not be unwrapped.
+        dropped: records that are no events and no mistakes, by their kind.
     """
 
     batches: list[pa.RecordBatch]
@@ -52,8 +55,8 @@ class Records:
     added: Mapping[int, Partition]
     full: bool
     lost: int = 0
-    faulty: list[pa.RecordBatch] = field(default_factory=list)
-    skipped: Mapping[str, int] = field(default_factory=dict)
+    faulty: list[Faulty] = field(default_factory=list)
+    dropped: Mapping[str, int] = field(default_factory=dict)
 
 
 def consumer(source: KafkaSource, heard: Callable[[Any], None] | None = None) -> Any:
@@ -85,11 +88,12 @@ def partitions_by_reader(source: KafkaSource) -> list[Positions]:
     """What each reader has to read, as the brokers say it now.
 
     Raises:
-        SourceError: no broker answers, or there is no such topic.
+        SourceError: no broker answers, there is no such topic, or the schema registry that
+            the source names cannot be used.
     """
-    registry = source.decoder().registry
-    if registry is not None:
-        registry.check()
+    decoder = source.decoder(_WAIT_S)
+    if decoder.schemas is not None:
+        decoder.schemas.check()
     found = ask_bounds(source, _WAIT_S)
     readers = max(1, min(source.readers, len(found)))
     return [
@@ -183,16 +187,13 @@ class Reader:
     token: str
     _busy: threading.Lock = field(default_factory=threading.Lock)
     _consumer: Any = None
+    _decoder: Decoder | None = None
     _at: dict[int, int] = field(default_factory=dict)
     _ended: set[int] = field(default_factory=set)
     _heard: dict[int, float] = field(default_factory=dict)
     _asked: float = 0.0
     _looked: float = 0.0
     _quiet: set[int] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        """The decoder remembers schemas for as long as the reader lives."""
-        self._decoder = self.source.decoder()
 
     def read(self, positions: Positions) -> Records:
         """What is there from `positions` on; waits `poll_s` at most.
@@ -206,18 +207,19 @@ class Reader:
             taken, upto = self._sort(positions, messages)
             lost = sum(self._missed(n, positions.partitions[n].next, taken[n][0]) for n in taken)
             added = self._look_for_more(positions)
-        full = len(messages) >= self.source.batch
-        numbers = sorted(taken)
-        decoded = [self._decoder.decode(taken[number]) for number in numbers]
+            unwrapped = [self._unwrap(taken[number]) for number in sorted(taken)]
         return Records(
-            batches=[self._lines(n, one) for n, one in zip(numbers, decoded, strict=True)],
-            partitions=numbers,
+            batches=[
+                self._batch(number, some)
+                for number, some in zip(sorted(taken), unwrapped, strict=True)
+            ],
+            partitions=sorted(taken),
             upto=upto,
             added=added,
-            full=full,
+            full=len(messages) >= self.source.batch,
             lost=lost,
-            faulty=[self._faulty(n, one) for n, one in zip(numbers, decoded, strict=True)],
-            skipped=sum((one.skipped for one in decoded), Counter()),
+            faulty=[some.faults for some in unwrapped],
+            dropped=sum((Counter(some.dropped) for some in unwrapped), Counter()),
         )
 
     def idle(self, positions: Positions) -> set[int]:
@@ -317,20 +319,19 @@ class Reader:
         else:
             _log.warning("kafka: %s; trying on", error.str())
 
-    def _lines(self, number: int, decoded: Decoded) -> pa.RecordBatch:
-        payload = pa.array(decoded.lines, pa.binary())
-        offsets = pa.array(decoded.offsets, pa.int64())
-        where = LINES.with_metadata({"source": f"{self.source.topic}/{number}"})
-        return pa.RecordBatch.from_arrays([payload, offsets], schema=where)
-
-    def _faulty(self, number: int, decoded: Decoded) -> pa.RecordBatch:
-        return dead_letters(
-            [payload for payload, _, _ in decoded.faulty],
-            [fault for _, fault, _ in decoded.faulty],
-            [offset for _, _, offset in decoded.faulty],
-            source=f"{self.source.topic}/{number}",
-            now_ms=wall_clock_ms(),
+    def _unwrap(self, messages: list[Any]) -> Sorted:
+        """Values → lines; most are lines as they stand."""
+        if self._decoder is None:
+            self._decoder = self.source.decoder()
+        return self._decoder.sort(
+            [message.value() for message in messages],
+            [message.headers() for message in messages],
+            [message.offset() for message in messages],
         )
+
+    def _batch(self, number: int, sorted_: Sorted) -> pa.RecordBatch:
+        where = LINES.with_metadata({"source": f"{self.source.topic}/{number}"})
+        return pa.RecordBatch.from_arrays([sorted_.lines, sorted_.positions], schema=where)
 
     def _at_end(self, number: int, offset: int) -> bool:
         """Whether the broker answers and has nothing new."""

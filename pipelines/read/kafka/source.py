@@ -31,8 +31,7 @@ from pipelines.read.parse_at_source import (
     as_outputs,
     newest_ms,
     outputs,
-    parse,
-    with_faulty,
+    parse_unwrapped,
 )
 
 __all__ = ["ReadKafka"]
@@ -80,15 +79,15 @@ class _ReadDoFn(beam.DoFn, RestrictionProvider):
         while not positions.done:
             records = reader.read(positions)
             parsed = [
-                with_faulty(parse(batch), faulty)
+                parse_unwrapped(batch, faulty)
                 for batch, faulty in zip(records.batches, records.faulty, strict=True)
             ]
             positions = _after(positions, records, [newest_ms(part.valid) for part in parsed])
             if not tracker.try_claim(positions):
                 return
-            count_all(records.skipped)
             if records.lost:
                 count("lost", records.lost)
+            count_all(records.dropped)
             behind = estimator.current_watermark() or Timestamp(0)
             for part in parsed:
                 yield from outputs(part, behind)

@@ -9,15 +9,16 @@ from typing import Any
 from pipelines.config import parse_duration
 from pipelines.errors import SourceError
 from pipelines.kafka_uri import Topic
-from pipelines.read.kafka.wire.decode import ENVELOPES, Decoder, Envelope
-from pipelines.read.kafka.wire.registry import SchemaRegistry
+from pipelines.read.kafka.wire.decoder import FORMATS, NEED_REGISTRY, Decoder
+from pipelines.read.kafka.wire.registry import Registry
 from pipelines.read.log_positions import Partition
-from pipelines.read.parse.event_rules import parse_time
+from pipelines.read.parse.event_rules import EARLIEST_MS, parse_time
 
 __all__ = ["KafkaSource"]
 
-_REGISTRY_USER = "schema.registry.basic.auth.user.info"
 _OFFSETS = re.compile(r"\d+:\d+(,\d+:\d+)*")
+
+_SECONDS = EARLIEST_MS // 1_000
 
 _DEFAULTS: dict[str, Any] = {
     # Known brokers come back within a second, not within ten.
@@ -45,9 +46,10 @@ class KafkaSource:
         defer_s: pause between two reads.
         batch: records in one Arrow batch at most.
         discover_s: seconds between two looks for new partitions.
-        envelope: what is around each record: none, connect, debezium or cloudevents.
-        registry: address of the schema registry whose schemas values are framed with.
-        settings: librdkafka's own, such as `security.protocol`; `schema.registry.…` is ours.
+        wire: how values are wrapped, one of `pipelines.read.kafka.wire.decoder.FORMATS`.
+        registry: address of the schema registry; empty: none.
+        registry_settings: its settings, named `schema.registry.…`.
+        settings: librdkafka's own, such as `security.protocol`.
     """
 
     brokers: str
@@ -62,8 +64,9 @@ class KafkaSource:
     defer_s: float = 0.01
     batch: int = 20_000
     discover_s: float = 30.0
-    envelope: Envelope = "none"
+    wire: str = "auto"
     registry: str = ""
+    registry_settings: Mapping[str, str] = field(default_factory=dict, repr=False)
     settings: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -80,7 +83,14 @@ class KafkaSource:
         own: dict[str, Any] = {}
         for name, value in topic.options.items():
             own |= _option(name, value)
-        return cls(topic.brokers, topic.name, settings=topic.settings, **{**own, **more})
+        asks = {n: v for n, v in topic.settings.items() if n.startswith("schema.registry.")}
+        rest = {n: v for n, v in topic.settings.items() if n not in asks}
+        own |= {"registry": own.get("registry") or asks.pop("schema.registry.url", "")}
+        found = cls(
+            topic.brokers, topic.name, settings=rest, registry_settings=asks, **{**own, **more}
+        )
+        found.decoder()  # what is wrong with it is said at once
+        return found
 
     @property
     def endless(self) -> bool:
@@ -92,24 +102,27 @@ class KafkaSource:
         """Whether it was said where to begin."""
         return bool(self.start)
 
-    def decoder(self) -> Decoder:
-        """What takes records out of what they are wrapped in.
+    def decoder(self, wait_s: float = 60.0) -> Decoder:
+        """What unwraps the topic's values; a registry that is away is waited for so long.
 
         Raises:
-            SourceError: the registry's address is none.
+            SourceError: a registry is needed, and none is named, or its address is wrong.
         """
         if not self.registry:
-            return Decoder(self.envelope)
-        user, _, password = self.settings.get(_REGISTRY_USER, "").partition(":")
-        return Decoder(self.envelope, SchemaRegistry(self.registry, user, password))
+            if self.wire in NEED_REGISTRY or self.registry_settings:
+                raise SourceError(
+                    f"wire={self.wire} needs the schemas that values were written with; add "
+                    "registry=http://host:port"
+                )
+            return Decoder(self.wire)
+        return Decoder(self.wire, Registry.of(self.registry, self.registry_settings, wait_s=wait_s))
 
     def consumer_settings(self) -> dict[str, Any]:
         """What librdkafka is told."""
-        ours = {name for name in self.settings if name.startswith("schema.registry.")}
         return {
             **_DEFAULTS,
             "group.id": "rillet",  # asked for, and used for nothing
-            **{name: value for name, value in self.settings.items() if name not in ours},
+            **self.settings,
             "bootstrap.servers": self.brokers,
             "enable.auto.commit": False,
             "enable.partition.eof": True,
@@ -146,7 +159,13 @@ class KafkaSource:
 
 def _instant(text: str) -> int:
     if re.fullmatch(r"-?\d+", text):
-        return int(text)
+        number = int(text)
+        if _SECONDS <= number < EARLIEST_MS:  # in seconds that is after 1990
+            raise SourceError(
+                f"start={text} would be before 1990: epoch numbereconds are expected; were it "
+                f"seconds, start={text}000 is meant"
+            )
+        return number
     millis = parse_time(text)
     if not isinstance(millis, int):
         raise SourceError(
@@ -165,7 +184,7 @@ def _option(name: str, value: str) -> dict[str, Any]:
     durations = {"disorder": "disorder_ms", "idle": "idle_ms"}
     seconds = {"poll": "poll_s", "stay": "stay_s", "defer": "defer_s", "discover": "discover_s"}
     counts = {"readers", "batch"}
-    known = ["start", "until", "config", "envelope", "registry", *durations, *seconds, *counts]
+    known = ["start", "until", "config", "wire", "registry", *durations, *seconds, *counts]
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         cure = f"did you mean {near[0]}?" if near else f"choose from {', '.join(known)}"
@@ -179,8 +198,8 @@ def _option(name: str, value: str) -> dict[str, Any]:
             return {name: _positive(value)}
     except ValueError as error:
         raise SourceError(f"{name}={value}: {error}") from None
-    if name == "envelope" and value not in ENVELOPES:
-        raise SourceError(f"envelope={value} is not known: choose from {', '.join(ENVELOPES)}")
+    if name == "wire" and value not in FORMATS:
+        raise SourceError(f"wire={value} is no format; choose from {', '.join(FORMATS)}")
     if name == "until" and value != "now":
         raise SourceError(f"until={value}: only until=now is known; leave it out to read for ever")
     if name == "start" and value not in {"earliest", "latest"} and not _OFFSETS.fullmatch(value):

@@ -5,14 +5,20 @@ which looks at those rows alone.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.read.parse.event_rules import EARLIEST_MS, MAX_AHEAD_MS, Event
+from pipelines.read.parse.event_rules import (
+    EARLIEST_MS,
+    MAX_AHEAD_MS,
+    NOT_SET,
+    UNKNOWN_DWELL,
+    Event,
+)
 from pipelines.schema import EVENT_TYPES, EVENTS, MAX_CONTEXT_ENTRIES, MAX_DWELL_MS, MAX_ID_BYTES
 
 __all__ = [
@@ -22,6 +28,7 @@ __all__ = [
     "bools",
     "from_events",
     "join",
+    "known",
     "parse_times",
     "whole",
 ]
@@ -82,6 +89,45 @@ def join(first: Columns, second: Columns) -> Columns:
         else:
             joined[name] = pa.concat_arrays([left, right])
     return Columns(**joined)
+
+
+_NOTHING = pa.array(["", NOT_SET])
+
+
+def known(columns: Columns) -> tuple[Columns, np.ndarray]:
+    """Null where an optional value says that it is none; int `[rows]`: how many of a row did."""
+    counts = np.zeros(len(columns.ok), np.int64)
+    found: dict[str, pa.Array] = {}
+    for name, unknown in (
+        ("dwell_ms", _is_number(columns.dwell_ms, UNKNOWN_DWELL)),
+        ("value", _is_number(columns.value, None)),
+        ("session_id", _says_nothing(columns.session_id)),
+        ("platform", _says_nothing(columns.platform)),
+    ):
+        if unknown is not None and unknown.any():
+            column = getattr(columns, name)
+            found[name] = pc.if_else(pa.array(unknown), pa.scalar(None, column.type), column)
+            counts += unknown
+    return replace(columns, **found) if found else columns, counts
+
+
+def _is_number(column: pa.Array, number: int | None) -> np.ndarray | None:
+    """Which rows hold the number; None for NaN. No array where none does."""
+    if column.null_count == len(column):
+        return None
+    values = column.fill_null(0).to_numpy(zero_copy_only=False)
+    return np.isnan(values) if number is None else values == number
+
+
+def _says_nothing(column: pa.Array) -> np.ndarray | None:
+    if column.null_count == len(column):
+        return None
+    if pa.types.is_dictionary(column.type):
+        empty = np.append(bools(pc.is_in(column.dictionary, value_set=_NOTHING)), False)
+        if not empty.any():
+            return None
+        return np.asarray(empty[column.indices.fill_null(len(empty) - 1).to_numpy()])
+    return bools(pc.is_in(column, value_set=_NOTHING))
 
 
 def assemble(columns: Columns, now_ms: int) -> tuple[pa.RecordBatch, np.ndarray]:
@@ -170,11 +216,16 @@ def _finite(value: pa.Array) -> np.ndarray:
 
 
 def whole(numbers: pa.DoubleArray) -> tuple[pa.Int64Array, np.ndarray]:
-    """Numbers → (believable dwells, int64; bool `[rows]`: null, or a whole number among those)."""
-    known = bools(numbers.is_valid())
+    """Numbers → (believable dwells, int64; bool `[rows]`: null, or a whole number among those).
+
+    NaN becomes -1, which stays: `known` counts both.
+    """
+    there = bools(numbers.is_valid())
     values = numbers.fill_null(0.0).to_numpy()
+    values = np.where(np.isnan(values), UNKNOWN_DWELL, values)
     good = (values >= 0) & (values <= MAX_DWELL_MS) & (values == np.floor(values))
-    return pa.array(np.where(good, values, 0).astype(np.int64), mask=~known), good
+    good |= values == UNKNOWN_DWELL
+    return pa.array(np.where(good, values, 0).astype(np.int64), mask=~there), good
 
 
 def _small(context: pa.Array) -> np.ndarray:

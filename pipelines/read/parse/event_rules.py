@@ -20,15 +20,19 @@ __all__ = [
     "FIELDS",
     "MAX_AHEAD_MS",
     "MAX_LINE_BYTES",
+    "NOT_SET",
     "REQUIRED",
+    "UNKNOWN_DWELL",
     "Event",
     "Fault",
     "check",
     "extra_fields",
     "id_problem",
+    "known",
     "load_line",
     "parse_line",
     "parse_time",
+    "read_line",
     "shown",
 ]
 
@@ -36,6 +40,7 @@ FIELDS = tuple(EVENTS.names)
 REQUIRED = ("event_id", "user_id", "item_id", "event_type", "event_time")
 TEXTS = ("event_id", "user_id", "item_id", "event_type", "session_id", "platform")
 IDS = ("event_id", "user_id", "item_id")
+_OPTIONAL = ("dwell_ms", "value", "session_id", "platform")
 
 MAX_LINE_BYTES = 1 << 20
 """Longest line that is parsed: a hundred times the longest sensible event."""
@@ -48,6 +53,12 @@ EARLIEST_MS = 631_152_000_000
 
 MAX_AHEAD_MS = 86_400_000
 """A day: how far an event may lie ahead of the reader's clock."""
+
+NOT_SET = "(not set)"
+"""What web analytics write where there is no value."""
+
+UNKNOWN_DWELL = -1
+"""What players and pages write where nobody looked at the clock."""
 
 _KNOWN = frozenset(FIELDS)
 _TYPES = frozenset(EVENT_TYPES)
@@ -99,6 +110,12 @@ def parse_line(line: bytes, now_ms: int) -> tuple[Event, int] | Fault:
         line: the bytes of the line; a line end is allowed.
         now_ms: the reader's clock, epoch milliseconds.
     """
+    result = read_line(line, now_ms)
+    return result if isinstance(result, Fault) else result[:2]
+
+
+def read_line(line: bytes, now_ms: int) -> tuple[Event, int, int] | Fault:
+    """As `parse_line`, and how many values of the event were written and are unknown."""
     if len(line) > MAX_LINE_BYTES:
         return Fault("too_large", f"line: over {MAX_LINE_BYTES} bytes, which is the limit")
     record, fault = load_line(line)
@@ -107,7 +124,30 @@ def parse_line(line: bytes, now_ms: int) -> tuple[Event, int] | Fault:
     result = check(record, now_ms)
     if isinstance(result, Fault):
         return result
-    return result, extra_fields(record)
+    return result, extra_fields(record), known(record)[1]
+
+
+def known(record: Mapping[str, Any]) -> tuple[Mapping[str, Any], int]:
+    """A record with null where an optional value says that it is none, and how many those were.
+
+    That is `(not set)` in any optional field, NaN in a number, a dwell of -1, and an empty
+    session_id or platform. What identifies an event has to be there.
+
+    >>> known({"dwell_ms": -1, "value": 3.5, "platform": "(not set)"})
+    ({'dwell_ms': None, 'value': 3.5, 'platform': None}, 2)
+    """
+    unknown = {name: None for name in _OPTIONAL if _is_unknown(name, record.get(name))}
+    return ({**record, **unknown} if unknown else record), len(unknown)
+
+
+def _is_unknown(name: str, value: Any) -> bool:
+    if isinstance(value, str):
+        return value == NOT_SET or (not value and name in TEXTS)
+    if name in TEXTS or isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    if name == "dwell_ms" and value == UNKNOWN_DWELL:
+        return True
+    return isinstance(value, float) and math.isnan(value)
 
 
 def extra_fields(record: Mapping[str, Any]) -> int:
@@ -180,6 +220,7 @@ def check(record: Mapping[str, Any], now_ms: int) -> Event | Fault:
         record: field name → value as JSON has it; event_time RFC 3339 text or epoch milliseconds.
         now_ms: the reader's clock, epoch milliseconds.
     """
+    record, _ = known(record)
     try:
         for name in REQUIRED:
             if record.get(name) is None:

@@ -18,6 +18,7 @@ from pipelines.read.parse.column_rules import (
     bools,
     from_events,
     join,
+    known,
     parse_times,
     whole,
 )
@@ -28,6 +29,7 @@ from pipelines.read.parse.event_rules import (
     extra_fields,
     load_line,
     parse_line,
+    read_line,
 )
 from pipelines.read.parse.parsed import Parsed, dead_letters
 
@@ -70,16 +72,18 @@ class _Slow:
     events: list[Event] = field(default_factory=list)
     faults: dict[int, Fault] = field(default_factory=dict)
     extra: int = 0
+    unknown: int = 0
 
     def read(self, text: _Text, index: int) -> bool:
         """Whether the line is an event."""
-        result = parse_line(text.line(index), self.now_ms)
+        result = read_line(text.line(index), self.now_ms)
         if isinstance(result, Fault):
             self.faults[index] = result
             return False
-        event, extra = result
+        event, extra, unknown = result
         self.events.append(event)
         self.extra += extra
+        self.unknown += unknown
         return True
 
 
@@ -93,7 +97,7 @@ def parse_lines(batch: pa.RecordBatch, now_ms: int) -> Parsed:
     text = _text(batch.column("payload"))
     slow = _Slow(now_ms)
     slots, extra = _by_template(text, slow)
-    columns = _columns(slots)
+    columns, unknown = known(_columns(slots))
     valid, ok = assemble(
         join(columns, from_events(slow.events)) if slow.events else columns, now_ms
     )
@@ -113,7 +117,8 @@ def parse_lines(batch: pa.RecordBatch, now_ms: int) -> Parsed:
         source=(batch.schema.metadata or {}).get(b"source", b"").decode(),
         now_ms=now_ms,
     )
-    return Parsed(valid, dead, batch.num_rows, extra + slow.extra)
+    written = int(unknown[ok[: len(slots)]].sum()) + slow.unknown + late.unknown
+    return Parsed(valid, dead, batch.num_rows, extra + slow.extra, written)
 
 
 def _text(payload: pa.BinaryArray) -> _Text:

@@ -8,7 +8,8 @@ lines really are of that shape when all fixed pieces are equal, byte for byte.
 
 What is not fixed is checked: a text in a slot holds no quote, backslash or
 control character (the caller's lines have none, but for their quotes), and a
-bare slot is a number, true, false or null. So a line that fits is valid JSON.
+bare slot is a number, true, false or null. So a line that fits is valid JSON, but for NaN
+where a number is expected, which many programs write.
 """
 
 import re
@@ -18,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.read.parse.event_rules import FIELDS
+from pipelines.read.parse.event_rules import FIELDS, NOT_SET
 from pipelines.schema import CONTEXT
 
 __all__ = ["NONE", "SLOTS", "Lines", "Template", "fit", "learn", "read"]
@@ -218,16 +219,18 @@ def _good_bare(template: Template, segments: pa.Array, at: np.ndarray) -> np.nda
     """Bool `[lines]`: every bare slot holds what may stand there."""
     good = np.ones(len(at), bool)
     for i, slot in enumerate(template.slots):
-        if slot.quoted:
+        if slot.quoted and slot.name not in _NUMERIC:
             continue
         texts = _texts(segments, at + np.int32(2 * i + 1))
-        if slot.name is None:
+        if slot.quoted:
+            fits = pc.equal(texts, NOT_SET)
+        elif slot.name is None:
             fits = pc.match_substring_regex(texts, f"^({_BARE})$")
         elif slot.name == "time_ms":
             fits = pc.match_substring_regex(texts, "^-?(0|[1-9][0-9]{0,17})$")
         elif slot.name in _NUMERIC:
             fits = pc.match_substring_regex(
-                texts, r"^(null|-?(0|[1-9][0-9]{0,17})(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,2})?)$"
+                texts, r"^(null|NaN|-?(0|[1-9][0-9]{0,17})(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,2})?)$"
             )
         else:
             fits = pc.equal(texts, "null")
@@ -241,7 +244,9 @@ def _columns(template: Template, match: _Match) -> pa.RecordBatch:
     for i, slot in enumerate(template.slots):
         if slot.name in (None, "context"):
             continue
-        if slot.quoted:
+        if slot.quoted and slot.name in _NUMERIC:  # not set, as NaN is
+            columns[slot.name] = pa.array(["NaN"]).take(pa.array(np.zeros(len(at), np.int32)))
+        elif slot.quoted:
             columns[slot.name] = _texts(segments, at + np.int32(2 * i + 1))
         elif slot.name in _NUMERIC or slot.name == "time_ms":
             texts = _texts(segments, at + np.int32(2 * i + 1))

@@ -15,6 +15,7 @@ from pipelines.read.parse.column_rules import (
     assemble,
     bools,
     from_events,
+    known,
     parse_times,
     whole,
 )
@@ -22,7 +23,7 @@ from pipelines.read.parse.event_rules import FIELDS, Event, check
 from pipelines.read.parse.parsed import Parsed, dead_letters
 from pipelines.schema import CONTEXT
 
-__all__ = ["column_problem", "parse_rows", "rows_schema", "times"]
+__all__ = ["column_problem", "is_text", "parse_rows", "rows_schema", "times"]
 
 _TEXTS = ("event_id", "user_id", "item_id", "event_type", "session_id", "platform")
 _NEVER = -(1 << 62)  # milliseconds: a time that is refused
@@ -49,9 +50,9 @@ def column_problem(name: str, kind: pa.DataType) -> str | None:
         return None
     number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
     if name in _TEXTS:
-        good, want = _is_text(kind), "text"
+        good, want = is_text(kind), "text"
     elif name == "event_time":
-        good = pa.types.is_timestamp(kind) or kind in (pa.int64(), pa.uint64()) or _is_text(kind)
+        good = pa.types.is_timestamp(kind) or kind in (pa.int64(), pa.uint64()) or is_text(kind)
         want = "a timestamp, int64 epoch milliseconds or RFC 3339 text"
     elif name == "context":
         good, want = _is_context(kind), "a map or struct of texts"
@@ -60,7 +61,8 @@ def column_problem(name: str, kind: pa.DataType) -> str | None:
     return None if good else f"column {name} is {kind}, expected {want}; cast it"
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds text, in any of Arrow's layouts."""
     return any(
         is_kind(kind)
         for is_kind in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
@@ -69,9 +71,9 @@ def _is_text(kind: pa.DataType) -> bool:
 
 def _is_context(kind: pa.DataType) -> bool:
     if pa.types.is_map(kind):
-        return _is_text(kind.key_type) and (_is_text(kind.item_type) or kind.item_type == pa.null())
+        return is_text(kind.key_type) and (is_text(kind.item_type) or kind.item_type == pa.null())
     if pa.types.is_struct(kind):
-        return all(_is_text(f.type) or pa.types.is_null(f.type) for f in kind)
+        return all(is_text(f.type) or pa.types.is_null(f.type) for f in kind)
     return False
 
 
@@ -90,8 +92,9 @@ def parse_rows(batch: pa.RecordBatch, now_ms: int) -> Parsed:
         if problem:
             raise ValueError(problem)
     metadata = batch.schema.metadata or {}
-    columns = _columns(batch)
+    columns, unknown = known(_columns(batch))
     valid, ok = assemble(columns, now_ms)
+    written = int(unknown[ok].sum())
     payloads, faults, positions, events = [], [], [], []
     first = int(metadata.get(b"position", 0))
     for row in np.flatnonzero(~ok):
@@ -99,6 +102,7 @@ def parse_rows(batch: pa.RecordBatch, now_ms: int) -> Parsed:
         result = check(record, now_ms)
         if isinstance(result, Event):
             events.append(result)
+            written += int(unknown[row])
         else:
             payloads.append(json.dumps(record, ensure_ascii=False, default=_jsonable).encode())
             faults.append(result)
@@ -109,7 +113,7 @@ def parse_rows(batch: pa.RecordBatch, now_ms: int) -> Parsed:
     source = metadata.get(b"source", b"").decode()
     dead = dead_letters(payloads, faults, positions, source=source, now_ms=now_ms)
     extra = int(metadata.get(b"extra", 0)) * valid.num_rows
-    return Parsed(valid, dead, batch.num_rows, extra)
+    return Parsed(valid, dead, batch.num_rows, extra, written)
 
 
 def _columns(batch: pa.RecordBatch) -> Columns:
@@ -182,7 +186,7 @@ def times(array: pa.Array) -> tuple[np.ndarray, np.ndarray]:
         return np.zeros(len(array), np.int64), np.zeros(len(array), bool)
     if pa.types.is_dictionary(kind):
         return times(array.dictionary_decode())
-    if _is_text(kind):
+    if is_text(kind):
         return parse_times(_text(array)[0])
     there = bools(array.is_valid())
     if kind == pa.uint64():

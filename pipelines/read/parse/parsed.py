@@ -19,11 +19,13 @@ class Parsed:
     dead: pa.RecordBatch  # schema DEAD_LETTERS
     read: int
     extra_fields: int  # fields of valid records that no column is for
+    unknown_values: int = 0  # of valid records: written, and saying that they are none
 
     @property
     def counts(self) -> dict[str, int]:
-        """`{"read", "valid", "dead", "extra_fields"}`, as the job counts them."""
-        return {
+        """`{"read", "valid", "dead", "extra_fields"}`, and `unknown_values` where there are any."""
+        unknown = {"unknown_values": self.unknown_values} if self.unknown_values else {}
+        return unknown | {
             "read": self.read,
             "valid": self.valid.num_rows,
             "dead": self.dead.num_rows,

@@ -35,5 +35,5 @@ def test_the_detail_is_in_times_that_people_read():
     # 1,750,000,000 s = 2025-06-15 15:06:40; two hours and a millisecond before: 13:06:39.999
     detail = letters.column("detail")[0].as_py()
     assert "got 2025-06-15T13:06:39.999" in detail
-    assert "reached 2025-06-15T15:06:40+00:00" in detail
+    assert "2h behind what was reached 2025-06-15T15:06:40+00:00" in detail
     assert "allowed_lateness" in detail

@@ -1,12 +1,16 @@
 """How a live job's end is taken."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from apache_beam.runners.runner import PipelineState
 
+from models.store.store import Store
+from pipelines.bounded.run_state import Past
+from pipelines.bounded.store_compatibility import summary
 from pipelines.errors import JobError
-from pipelines.live.launch import _wait
+from pipelines.live.launch import _counted, _wait
 
 
 class Result:
@@ -48,3 +52,18 @@ def test_any_other_end_is_a_failure() -> None:
         _wait(Result(RuntimeError("odd")))
     with pytest.raises(JobError, match="ended as FAILED"):
         _wait(Result(PipelineState.FAILED))
+
+
+def test_what_a_cluster_has_forgotten_is_null_and_never_0(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    store.create({})
+    told = summary(store, {"rows": 5}, Past())
+    assert [told[name] for name in ("read", "valid", "duplicates", "dead")] == [None] * 4
+    assert told["rows"] == 5
+    counted = {"rows": 5, "read": 9, "valid": 8, "dead_bad_json": 1}
+    told = summary(store, counted, Past())
+    assert (told["read"], told["valid"], told["dead"]) == (9, 8, {"bad_json": 1})
+
+
+def test_a_cluster_that_cannot_be_asked_told_nothing() -> None:
+    assert _counted(Result(PipelineState.CANCELLED), ended=False) == {}

@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ET
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.errors import RequestError
-from pipelines.local import down, fetch, process, status, up
+from pipelines.local import down, fetch, process, status, up, worker_boot
 from pipelines.local.process import Program
 from pipelines.local.service import HOST, Place
 
@@ -232,3 +233,28 @@ def test_a_program_is_ended_by_the_signal_that_it_wants(tmp_path: Path) -> None:
         time.sleep(0.01)
     assert process.stop(tmp_path, "picky", timeout_s=60.0)
     assert log.read_text().split() == ["1", "2"]
+
+
+def test_what_killed_workers_left_goes_and_what_is_in_use_stays(tmp_path: Path) -> None:
+    code = (
+        "import sys, time\nfrom pathlib import Path\n"
+        "from pipelines.local.worker_boot import _work_folder\n"
+        "with _work_folder(Path(sys.argv[1])) as folder:\n"
+        "    print(folder, flush=True)\n    time.sleep(600)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in "ab"]
+    killed, living = (Path(worker.stdout.readline().strip()) for worker in workers)
+    try:
+        workers[0].kill()
+        workers[0].wait()
+        foreign = tmp_path / "rillet-worker-of-an-earlier-release"
+        foreign.mkdir()
+        assert killed.is_dir()
+        with worker_boot._work_folder(tmp_path) as mine:
+            assert set(tmp_path.iterdir()) == {living, foreign, mine}
+        assert set(tmp_path.iterdir()) == {living, foreign}
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.communicate()

@@ -125,6 +125,25 @@ def test_a_sink_that_stays_away_holds_nobody_up(branches: Branches) -> None:
     assert sink.closed.is_set()
 
 
+def test_a_sink_that_takes_nothing_new_is_told_by_what_it_serves(branches: Branches) -> None:
+    sink = Memory()
+    first = follow(branches, sink)
+    assert first.finish(FOREVER_S)
+    first.close()
+    branches.advance({("item", "b"): [1.0, 2.0]})
+    failed = threading.Event()
+
+    def refuse(shipment) -> int:
+        failed.set()
+        raise SinkError("memory://here: a view depends on the table")
+
+    sink.publish = refuse
+    again = follow(branches, sink)
+    assert failed.wait(FOREVER_S)
+    assert (again.version, again.behind()) == (1, 1)
+    again.close()
+
+
 def test_a_flush_says_which_sink_is_behind(
     branches: Branches, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -170,6 +189,13 @@ def test_passwords_are_never_shown(uri: str, shown: str) -> None:
     [
         ("elastic://host:1", "--sink elastic://…: no such kind of sink"),
         ("localhost:6379", "--sink 'localhost:6379': no such kind of sink"),
+        ("redis:me:hunter2@db", "--sink …: no such kind of sink"),
+        ("redis://me:hun@ter2@db:1/0", "write @ as %40"),
+        ("redis://me:1/hunter2@db:1/0", "write @ as %40"),
+        ("postgresql://me:1#hunter2@db:1/d", "write @ as %40"),
+        ("redis://db:1/0?prefx=a", "there is no option prefx: did you mean prefix?"),
+        ("postgresql://db:1/d?prefx=a", "there is no option prefx: did you mean prefix?"),
+        ("redis://db:1/0?whatever=a", "there is no option whatever: leave it out"),
         ("redis://:secret@:6379", "names no host and port: write redis://"),
         ("postgresql://me:secret@db:port/x", "names no host and port: write postgresql://"),
         ("redis://db:1/0?prefix=Not+me", "prefix 'Not me' is no name"),

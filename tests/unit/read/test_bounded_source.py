@@ -238,3 +238,44 @@ def test_gzip_that_is_none_or_ends_early(tmp_path):
 def test_a_file_that_went_away(tmp_path):
     with pytest.raises(SourceError, match="cannot be opened"):
         list(read_unit(Unit(SourceFile(str(tmp_path / "a.jsonl"), 1, "lines"))))
+
+
+def test_files_that_are_left_out_are_named(tmp_path, caplog):
+    (tmp_path / "a.jsonl").write_bytes(jsonl(1))
+    check_sources([str(tmp_path)])
+    assert not caplog.records
+    for number in range(5):
+        (tmp_path / f"b{number}.csv").write_bytes(b"x")
+    (tmp_path / ".hidden.csv").write_bytes(b"x")
+    assert len(check_sources([str(tmp_path)])) == 1
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert told.startswith("5 files are left out")
+    assert f"{tmp_path}/b0.csv" in told
+    assert "b3" not in told
+    (tmp_path / "a.jsonl").unlink()
+    with pytest.raises(SourceError, match=r"but 5 others \(b0.csv, b1.csv, b2.csv, …\)"):
+        check_sources([str(tmp_path)])
+
+
+def test_a_mark_of_utf_8_may_begin_each_file_that_was_put_together(tmp_path):
+    mark, one = b"\xef\xbb\xbf", jsonl(2)
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(gzip.compress(mark + one) + gzip.compress(mark + one))
+    (batch,) = read_unit(Unit(SourceFile(str(path), path.stat().st_size, "lines", gzip=True)))
+    assert batch.column("payload").to_pylist() == 2 * one.splitlines(keepends=True)
+    line = len(one) // 2
+    places = [3, 3 + line, 3 + len(one) + 3, 3 + len(one) + 3 + line]
+    assert batch.column("position").to_pylist() == places
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_a_time_without_a_zone_is_refused(tmp_path, unit):
+    path = tmp_path / "a.parquet"
+    zone = pa.array([NOW], pa.timestamp("ms", "UTC")).cast(pa.timestamp(unit, "UTC"))
+    write_parquet(path, 1, event_time=zone)
+    check_sources([str(path)])
+    write_parquet(path, 1, event_time=zone.cast(pa.timestamp(unit)))
+    with pytest.raises(SourceError, match=r"event_time is timestamp.* without a zone"):
+        check_sources([str(path)])
+    with pytest.raises(SourceError, match="without a zone"):  # a file that came later
+        list(read_unit(Unit(SourceFile(str(path), path.stat().st_size, "parquet"))))

@@ -155,3 +155,22 @@ def test_real_users(real_log):
     found = read_users(str(real_log("kuairand_likes") / "users.parquet"))
     assert (found.table.num_rows, found.skipped) == (664, 0)
     assert "user_active_degree" in dict(found.table.column("attributes")[0].as_py())
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.large_string())],
+    ids=str,
+)
+def test_a_catalogue_takes_the_text_that_events_take(tmp_path, kind):
+    names = pa.array(["i1", "i2"]).cast(kind)
+    words = pa.array([["a"], ["b", "c"]], pa.list_(pa.large_string()))
+    columns = {"item_id": names, "title": names, "maker": names, "categories": words}
+    items = read_items(table(tmp_path / "i.parquet", columns)).table
+    assert items["item_id"].to_pylist() == items["title"].to_pylist() == ["i1", "i2"]
+    assert items["categories"].to_pylist() == [["a", "maker=i1"], ["b", "c", "maker=i2"]]
+    users = read_users(table(tmp_path / "u.parquet", {"user_id": names, "town": names})).table
+    assert [dict(row) for row in users["attributes"].to_pylist()] == [
+        {"town": "i1"},
+        {"town": "i2"},
+    ]

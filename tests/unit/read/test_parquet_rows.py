@@ -165,9 +165,9 @@ def test_kinds_of_dwell(kind):
 @pytest.mark.parametrize(
     ("column", "reason"),
     [
-        (pa.array([-1, 86_400_001, 2**62]), "bad_value"),
-        (pa.array([-1.0, 86_400_001.0, 1e300]), "bad_value"),
-        (pa.array([float("nan"), float("inf"), -float("inf")]), "bad_value"),
+        (pa.array([-2, 86_400_001, 2**62]), "bad_value"),
+        (pa.array([-2.0, 86_400_001.0, 1e300]), "bad_value"),
+        (pa.array([float("inf"), -float("inf")]), "bad_value"),
         (pa.array([1.5, 0.1, 86_400_000.5]), "bad_type"),
         (pa.array([2**64 - 1], pa.uint64()), "bad_value"),
         (pa.array([Decimal("1.50")], pa.decimal128(5, 2)), "bad_type"),
@@ -195,7 +195,42 @@ def test_kinds_of_value(column):
 
 
 def test_values_that_are_not_finite():
-    assert_dead(rows(value=pa.array([float("nan"), float("inf"), -float("inf")])), "bad_value")
+    assert_dead(rows(2, value=pa.array([float("inf"), -float("inf")])), "bad_value")
+
+
+@pytest.mark.parametrize(
+    "dwell",
+    [
+        pa.array([-1, 7, None]),
+        pa.array([-1.0, 7.0, None]),
+        pa.array([float("nan"), 7.0, None]),
+        pa.array([-1, 7, None]).dictionary_encode(),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("text", [pa.string(), pa.dictionary(pa.int8(), pa.string())], ids=str)
+def test_values_that_say_that_they_are_none_are_null_and_counted(dwell, text):
+    values = pa.array([float("nan"), -1.0, None])
+    sessions, platforms = pa.array(["", "s", None]), pa.array(["web", None, "(not set)"])
+    batch = rows(
+        dwell_ms=dwell,
+        value=values,
+        session_id=sessions.cast(text),
+        platform=platforms.cast(text),
+    )
+    parsed = parse_rows(batch, NOW)
+    valid = without_dictionaries(parsed.valid)
+    assert valid.column("dwell_ms").to_pylist() == [None, 7, None]
+    assert valid.column("value").to_pylist() == [None, -1.0, None]
+    assert valid.column("session_id").to_pylist() == [None, "s", None]
+    assert valid.column("platform").to_pylist() == ["web", None, None]
+    assert parsed.unknown_values == parsed.counts["unknown_values"] == 4
+
+
+def test_ids_have_to_be_there():
+    parsed = parse_rows(rows(1, user_id=pa.array([""]), dwell_ms=pa.array([-1])), NOW)
+    assert (parsed.dead.num_rows, parsed.unknown_values) == (1, 0)
+    assert "unknown_values" not in parsed.counts
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
-"""What a record's value is wrapped in on a topic, and how it is taken out. No Beam.
+"""How records are wrapped in Kafka values, and how they come out: bytes and headers → lines.
 
-- `framing`: the schema's id before the value, or its GUID in a header (Confluent's registry)
-- `registry`: asks the registry for a schema
-- `schemas`: a value and its schema (JSON, Avro, Protobuf) → a record
-- `envelopes`: what Connect, Debezium and CloudEvents put around a record
-- `decode`: all of it, message by message; plain JSON lines pass untouched
+::
+
+    value, headers ──► framing ──► Avro, Protobuf, JSON ──► CloudEvents ──► Connect ──► Debezium
+                       (schema id)  (schema registry)         envelopes, if there are any   │
+                                                                              a line of JSON ▼
+
+No Beam and no Kafka in here: each file knows one format.
 """

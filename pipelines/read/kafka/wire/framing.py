@@ -1,112 +1,74 @@
-"""The frame that Confluent's serializers put around a value: which schema it was written with.
+"""Confluent's framing: which schema a value was written with, and where its body begins.
 
-Source: https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-develop/
+| where | bytes |
+|---|---|
+| value | `00`, schema id (4 bytes, big-endian), body |
+| value | `01`, schema GUID (16 bytes), body |
+| header `__value_schema_id` | `01`, GUID; of Protobuf the message's index; the value is bare |
+
+No JSON text begins with `00` or `01`, so nothing is ever cut from a plain line.
 """
 
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from uuid import UUID
 
-__all__ = ["SCHEMA_HEADER", "Frame", "FrameError", "is_framed", "message_index", "unframe"]
+from pipelines.read.kafka.wire.outcome import WireError
 
-SCHEMA_HEADER = "__value_schema_id"
-"""Header that holds the GUID of the value's schema; the value is then bare."""
+__all__ = ["HEADER", "Framed", "SchemaKey", "split"]
 
-_ID, _GUID = 0, 1  # magic bytes
-_ID_BYTES, _GUID_BYTES = 5, 17  # magic byte included
+SchemaKey = int | UUID
+"""A schema's id, or its GUID."""
 
-
-class FrameError(ValueError):
-    """A frame that ends too early, or begins with an unknown byte."""
+HEADER = "__value_schema_id"
+_ID, _GUID = 0, 1
+_LENGTH = {_ID: 5, _GUID: 17}
 
 
 @dataclass(frozen=True)
-class Frame:
+class Framed:
     """A value without its frame.
 
     Attributes:
-        schema: the registry's number for it, or its GUID.
-        body: the value itself; of Protobuf the message's index stands before it.
-        index: the message's index, where it stood in the header; None: in the body.
+        key: of the schema that it was written with.
+        body: what follows; of Protobuf it begins with the message's index, unless
+            `index` has it.
+        index: what follows the key in the header; None where the key is in the value.
     """
 
-    schema: int | str
+    key: SchemaKey
     body: bytes
     index: bytes | None = None
 
 
-def is_framed(value: bytes) -> bool:
-    """Whether a value begins as a frame does; JSON never does.
+def split(value: bytes, headers: Mapping[str, bytes]) -> Framed | None:
+    """The frame of a value; None where it has none.
 
-    >>> is_framed(bytes([0, 0, 0, 0, 7]) + b"{}"), is_framed(b"{}")
-    (True, False)
-    """
-    return value[:1] in {b"\x00", b"\x01"}
-
-
-def unframe(value: bytes, headers: Mapping[str, bytes]) -> Frame | None:
-    """Take a value out of its frame; None where there is none.
-
-    Args:
-        value: as received.
-        headers: of the record, by name.
+    >>> split(bytes([0, 0, 0, 1, 2]) + b"body", {}).key
+    258
+    >>> split(b"{}", {}) is None
+    True
 
     Raises:
-        FrameError: the frame is cut off.
-
-    >>> unframe(bytes([0, 0, 0, 0, 7]) + b"{}", {})
-    Frame(schema=7, body=b'{}', index=None)
+        WireError: it begins like a frame and ends within it.
     """
-    header = headers.get(SCHEMA_HEADER)
-    if header is not None:
-        guid, index = _guid(header)
-        return Frame(guid, value, index or None)
-    if not is_framed(value):
-        return None
-    if value[0] == _GUID:
-        guid, body = _guid(value)
-        return Frame(guid, body)
-    if len(value) < _ID_BYTES:
-        raise FrameError(f"got {len(value)} bytes, expected a zero and a schema id of 4 bytes")
-    return Frame(int.from_bytes(value[1:_ID_BYTES], "big"), value[_ID_BYTES:])
+    if HEADER in headers:
+        key, rest = _cut(headers[HEADER], f"header {HEADER}")
+        return Framed(key, value, rest)
+    if value[:1] in {b"\x00", b"\x01"}:
+        return Framed(*_cut(value, "value"))
+    return None
 
 
-def _guid(data: bytes) -> tuple[str, bytes]:
-    if data[:1] != bytes([_GUID]) or len(data) < _GUID_BYTES:
-        raise FrameError(
-            f"got {data[:_GUID_BYTES]!r}, expected a one and a schema GUID of 16 bytes"
+def _cut(data: bytes, what: str) -> tuple[SchemaKey, bytes]:
+    """(Key, what follows it)."""
+    kind = data[0] if data else -1
+    length = _LENGTH.get(kind)
+    if length is None or len(data) < length:
+        raise WireError(
+            f"{what}: got {data[:17].hex(' ') or 'nothing'}, expected 00 and a schema id of 4 "
+            "bytes, or 01 and a GUID of 16"
         )
-    return str(uuid.UUID(bytes=data[1:_GUID_BYTES])), data[_GUID_BYTES:]
-
-
-def message_index(data: bytes) -> tuple[list[int], bytes]:
-    """Which message of a Protobuf file a value is, and what follows.
-
-    The numbers are zigzag varints, their count first; a lone zero stands for the first message.
-
-    >>> message_index(bytes([0]) + b"x"), message_index(bytes([4, 4, 2]))
-    (([0], b'x'), ([2, 1], b''))
-
-    Raises:
-        FrameError: it is cut off.
-    """
-    count, at = _varint(data, 0)
-    if count == 0:
-        return [0], data[at:]
-    index = []
-    for _ in range(count):
-        number, at = _varint(data, at)
-        index.append(number)
-    return index, data[at:]
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """A zigzag varint at a place, and the place after it."""
-    raw = shift = 0
-    while True:
-        if at >= len(data) or shift > 28:
-            raise FrameError("the index of the Protobuf message is cut off")
-        raw |= (data[at] & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if not data[at - 1] & 0x80:
-            return (raw >> 1) ^ -(raw & 1), at
+    if kind == _ID:
+        return int.from_bytes(data[1:length], "big"), data[length:]
+    return UUID(bytes=data[1:length]), data[length:]

@@ -1,137 +1,271 @@
-"""Questions to a schema registry (Confluent's HTTP interface), answered once each."""
+"""Conversation with a schema registry, in the three calls that Confluent's and its like answer.
 
+| call | what for |
+|---|---|
+| `GET /schemas/ids/{id}`, `GET /schemas/guids/{guid}` | the schema of a value |
+| `GET /subjects/{subject}/versions/{version}` | a schema that another one refers to |
+| `GET /subjects` | whether the registry answers, before a job starts |
+
+A registry that is away is waited for; one that does not know a schema is asked again
+after a while, since a schema may be registered late.
+"""
+
+import logging
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
 
-import requests
+import msgspec
 
-from pipelines.errors import JobError, SourceError
+from pipelines.errors import SourceError
+from pipelines.read.kafka.wire.avro import AvroSchema
+from pipelines.read.kafka.wire.framing import SchemaKey
+from pipelines.read.kafka.wire.outcome import Node, WireError
+from pipelines.read.kafka.wire.protobuf import ProtobufSchema
 
-__all__ = ["MissingSchemaError", "Schema", "SchemaRegistry"]
+__all__ = ["JsonSchema", "Registry", "Schema", "Schemas"]
 
-_TIMEOUT_S = 5.0
-_WAIT_S = 20.0
-"""How long a registry that is away is waited for."""
-
-_OK, _NOT_FOUND, _SERVER_ERROR = 200, 404, 500
-_MOST_REFERENCES = 100
-
-
-class MissingSchemaError(LookupError):
-    """The registry has no such schema."""
+_log = logging.getLogger("rillet")
+_ASK_S = 5.0
+_MAX_REFERENCES = 1_000
+_REFUSED = {401, 403}
+_MISSING = {404, 422}
+_NAMES = ("url", "basic.auth.user.info", "ssl.ca.location")
+_PREFIX = "schema.registry."
 
 
-@dataclass(frozen=True)
-class Schema:
-    """A schema and what it refers to.
-
-    Attributes:
-        kind: `AVRO`, `JSON` or `PROTOBUF`.
-        text: the schema; of Protobuf a serialized FileDescriptorProto in base64.
-        references: (name, text) of what it refers to, what is needed first standing first.
-    """
+class Schema(Protocol):
+    """Reads the bodies that were written with it."""
 
     kind: str
-    text: str
-    references: tuple[tuple[str, str], ...] = ()
+    """`AVRO`, `PROTOBUF` or `JSON`, as registries say it."""
+
+    def decode(self, body: bytes, index: bytes | None = None) -> Node:
+        """A body → its record; `index`: of a Protobuf message, where it is not in the body."""
+
+
+class Schemas(Protocol):
+    """Knows schemas by their keys."""
+
+    def schema(self, key: SchemaKey) -> Schema:
+        """The schema; raises WireError where there is none."""
+
+    def check(self) -> None:
+        """Raises SourceError where no schema can be had."""
+
+
+class JsonSchema:
+    """JSON text is read without its schema."""
+
+    kind = "JSON"
+
+    def decode(self, body: bytes, index: bytes | None = None) -> Node:
+        """The text itself."""
+        return msgspec.Raw(body)
+
+
+class _Reference(msgspec.Struct, frozen=True):
+    name: str
+    subject: str
+    version: int
+
+
+class _Told(msgspec.Struct, frozen=True):
+    """A schema, as registries tell it; they leave out the type of Avro."""
+
+    schema: str
+    kind: str = msgspec.field(name="schemaType", default="AVRO")
+    references: list[_Reference] | None = None
+
+
+class _AwayError(Exception):
+    """The registry does not answer, or not now."""
 
 
 @dataclass
-class SchemaRegistry:
-    """A registry, and what it said so far: schemas never change.
+class Registry:
+    """A registry, and the schemas that it has told so far.
 
     Attributes:
-        url: `http://host:port`, without user and password.
-        user: for basic authentication, with `password`; empty for none.
+        url: where it answers, without a password.
+        settings: `basic.auth.user.info` (`name:password`), `ssl.ca.location` (a file).
+        wait_s: how long one that is away is waited for.
+        forget_s: how long a schema that it did not know is not asked for again.
     """
 
     url: str
-    user: str = ""
-    password: str = field(default="", repr=False)
-    _known: dict[int | str, Schema] = field(default_factory=dict, repr=False)
+    settings: Mapping[str, str] = field(default_factory=dict, repr=False)
+    wait_s: float = 60.0
+    forget_s: float = 30.0
+    _known: dict[SchemaKey, Schema] = field(default_factory=dict, repr=False)
+    _unknown: dict[SchemaKey, tuple[float, str]] = field(default_factory=dict, repr=False)
+    _http: Any = field(default=None, repr=False)
 
-    def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc:
+    @classmethod
+    def of(cls, url: str, settings: Mapping[str, str], **more: Any) -> "Registry":
+        """The registry that a source names.
+
+        Raises:
+            SourceError: its address or a setting is wrong.
+        """
+        own = {name.removeprefix(_PREFIX): value for name, value in settings.items()}
+        for name in own:
+            if name not in _NAMES:
+                known = ", ".join(_PREFIX + one for one in _NAMES)
+                raise SourceError(
+                    f"there is no setting {_PREFIX}{name} of a schema registry: choose from {known}"
+                )
+        url = url or own.pop("url", "")
+        parts = urlsplit(url)
+        if "@" in parts.netloc:
             raise SourceError(
-                "registry= is no address of a schema registry: write http://host:port; user and "
-                "password go into the file config= as schema.registry.basic.auth.user.info"
+                f"the address of the schema registry at {parts.hostname} holds a password; put "
+                f"{_PREFIX}basic.auth.user.info into a file and add ?config=FILE"
             )
+        if parts.scheme not in {"http", "https"} or not parts.netloc:
+            raise SourceError(f"registry={url} is no address; write registry=http://host:port")
+        return cls(url.rstrip("/"), own, **more)
 
     def check(self) -> None:
-        """Ask whether it is there.
+        """Refuse a registry that cannot be used.
 
         Raises:
-            SourceError: it does not answer, or lets nobody in.
+            SourceError: it does not answer, lets nobody in, or holds no schema.
         """
+        if not self._get("/subjects", list[str]):
+            raise SourceError(
+                f"the schema registry {self.url} holds no schema; check the address, or register "
+                "the schema that the topic is written with"
+            )
+
+    def schema(self, key: SchemaKey) -> Schema:
+        """The schema of a key, asked for once.
+
+        Raises:
+            WireError: the registry does not know it, or what it knows cannot be used.
+            SourceError: it is away for too long, or lets nobody in.
+        """
+        if key in self._known:
+            return self._known[key]
+        since, problem = self._unknown.get(key, (0.0, ""))
+        if problem and time.monotonic() - since < self.forget_s:
+            raise WireError(problem)
         try:
-            self._get("/schemas/types")
-        except (JobError, MissingSchemaError) as error:
-            raise SourceError(str(error)) from None
-
-    def schema(self, key: int | str) -> Schema:
-        """The schema with a number, or a GUID.
-
-        Raises:
-            MissingSchemaError: there is none.
-            JobError: the registry does not answer.
-        """
-        if key not in self._known:
             self._known[key] = self._ask(key)
+        except WireError as error:
+            self._unknown[key] = (time.monotonic(), str(error))
+            raise
         return self._known[key]
 
-    def _ask(self, key: int | str) -> Schema:
-        path = f"/schemas/{'ids' if isinstance(key, int) else 'guids'}/{key}"
-        found = self._get(path)
-        kind = found.get("schemaType") or "AVRO"
-        how = "?format=serialized" if kind == "PROTOBUF" else ""
-        if how:
-            found = self._get(path + how)
-        references: dict[str, str] = {}
-        self._gather(found.get("references") or [], how, references)
-        return Schema(kind, found["schema"], tuple(references.items()))
+    def _ask(self, key: SchemaKey) -> Schema:
+        path = f"/schemas/ids/{key}" if isinstance(key, int) else f"/schemas/guids/{key}"
+        told = self._get(path, _Told)
+        if told is None:
+            raise WireError(f"schema {key}: the registry {self.url} does not know it")
+        try:
+            return self._read(path, told)
+        except WireError as error:
+            raise WireError(f"schema {key}: {error}") from None
 
-    def _gather(self, wanted: list[dict[str, Any]], how: str, into: dict[str, str]) -> None:
-        """Schemas that are referred to, what they refer to before them."""
-        for one in wanted:
-            if one["name"] in into:
+    def _read(self, path: str, told: "_Told") -> Schema:
+        if told.kind == "JSON":
+            return JsonSchema()
+        if told.kind == "AVRO":
+            return AvroSchema(told.schema, list(self._references(told, "").values()))
+        if told.kind == "PROTOBUF":
+            binary = self._get(path + "?format=serialized", _Told)
+            more = self._references(told, "?format=serialized")
+            return ProtobufSchema(binary.schema if binary else "", more)
+        raise WireError(f"is of type {told.kind}, expected AVRO, PROTOBUF or JSON")
+
+    def _references(self, told: "_Told", how: str) -> dict[str, str]:
+        """Name → schema of all that one refers to, each after those that it refers to."""
+        found: dict[str, str] = {}
+        self._gather(told, how, found, set())
+        return found
+
+    def _gather(self, told: "_Told", how: str, found: dict[str, str], begun: set[str]) -> None:
+        for one in told.references or ():
+            if one.name in begun:
                 continue
-            if len(into) >= _MOST_REFERENCES:
-                raise MissingSchemaError(f"a schema refers to more than {_MOST_REFERENCES} others")
-            subject, version = quote(one["subject"], safe=""), one["version"]
-            found = self._get(f"/subjects/{subject}/versions/{version}{how}")
-            self._gather(found.get("references") or [], how, into)
-            into[one["name"]] = found["schema"]
+            begun.add(one.name)
+            if len(begun) > _MAX_REFERENCES:
+                raise WireError(f"refers to over {_MAX_REFERENCES} others")
+            path = f"/subjects/{quote(one.subject, safe='')}/versions/{one.version}"
+            schema = self._get(path + how, _Told)
+            if schema is None:
+                raise WireError(f"refers to {one.subject} {one.version}, which is not there")
+            self._gather(schema, how, found, begun)
+            found[one.name] = schema.schema
 
-    def _get(self, path: str) -> Any:
+    # -- HTTP ------------------------------------------------------------------------
+
+    def _get(self, path: str, kind: Any) -> Any:
+        """What the registry answers; None where it has nothing of that name.
+
+        Raises:
+            SourceError: it is away for too long, or lets nobody in.
+        """
         import tenacity
 
         retrying = tenacity.Retrying(
-            stop=tenacity.stop_after_delay(_WAIT_S),
-            wait=tenacity.wait_exponential(multiplier=0.2, max=2),
-            retry=tenacity.retry_if_exception_type(requests.RequestException),
+            stop=tenacity.stop_after_delay(self.wait_s),
+            wait=tenacity.wait_exponential(multiplier=0.2, max=5),
+            retry=tenacity.retry_if_exception_type(_AwayError),
             reraise=True,
         )
         try:
-            answer = retrying(self._answer, path)
-        except requests.RequestException as error:
-            raise JobError(
-                f"the schema registry {self.url} does not answer ({type(error).__name__}): "
-                "check registry=, or start it"
+            return retrying(self._get_once, path, kind)
+        except _AwayError as error:
+            raise SourceError(
+                f"the schema registry {self.url} does not answer: {error}; check registry=, or "
+                "start it"
             ) from None
-        if answer.status_code == _NOT_FOUND:
-            raise MissingSchemaError(f"the schema registry {self.url} has no {path}")
-        if answer.status_code != _OK:
-            raise JobError(
-                f"the schema registry {self.url} answers {answer.status_code} for {path}: check "
-                "schema.registry.basic.auth.user.info in the file config="
-            )
-        return answer.json()
 
-    def _answer(self, path: str) -> requests.Response:
-        auth = (self.user, self.password) if self.user else None
-        answer = requests.get(f"{self.url.rstrip('/')}{path}", auth=auth, timeout=_TIMEOUT_S)
-        if answer.status_code >= _SERVER_ERROR:
-            answer.raise_for_status()
-        return answer
+    def _get_once(self, path: str, kind: Any) -> Any:
+        import requests
+
+        self._http = self._http or self._session(requests)
+        try:
+            answer = self._http.get(self.url + path, timeout=_ASK_S)
+        except requests.exceptions.SSLError as error:
+            raise SourceError(
+                f"the schema registry {self.url} cannot be trusted ({_line(error)}); check "
+                f"{_PREFIX}ssl.ca.location"
+            ) from None
+        except (requests.ConnectionError, requests.Timeout) as error:
+            raise _AwayError(type(error).__name__) from None
+        if answer.status_code in _REFUSED:
+            raise SourceError(
+                f"the schema registry {self.url} does not let us in ({answer.status_code}); check "
+                f"{_PREFIX}basic.auth.user.info"
+            )
+        if answer.status_code in _MISSING:
+            return None
+        if not answer.ok:
+            raise _AwayError(f"status {answer.status_code}")
+        return self._read_answer(answer.content, kind)
+
+    def _read_answer(self, content: bytes, kind: Any) -> Any:
+        try:
+            return msgspec.json.decode(content, type=kind)
+        except msgspec.DecodeError:  # also where fields are missing
+            raise SourceError(
+                f"{self.url} is no schema registry: it answers {content[:40]!r}; check registry="
+            ) from None
+
+    def _session(self, requests: Any) -> Any:
+        session = requests.Session()
+        session.headers["Accept"] = "application/vnd.schemaregistry.v1+json, application/json"
+        name, colon, password = self.settings.get("basic.auth.user.info", "").partition(":")
+        if colon:
+            session.auth = (name, password)
+        if "ssl.ca.location" in self.settings:
+            session.verify = self.settings["ssl.ca.location"]
+        return session
+
+
+def _line(error: BaseException) -> str:
+    return str(error).partition("\n")[0][:120]

@@ -53,6 +53,9 @@ def test_settings_with_a_dot_go_to_the_client_and_a_file_keeps_secrets(tmp_path:
         ("kafka://h:1/t?idle=soon", "idle=soon: 'soon' is not a duration"),
         ("kafka://h:1/t?readers=0", "readers=0: a whole number from 1"),
         ("kafka://h:1/t?until=tomorrow", "only until=now is known"),
+        ("kafka://h:1/t?start=1700000000", "start=1700000000000 is meant"),
+        ("kafka://u:pa@ss/word@h:1/t", "the address holds a password"),
+        ("kafka://u:pa/ss@h:1/t", "the address holds a password"),
         ("kafka://h:1/t?start=yesterday", "start=yesterday is no place in a topic"),
         ("kafka://h:1/t?config=/no/such/file", "cannot be read.*check config="),
     ],
@@ -95,3 +98,16 @@ def test_where_reading_ends() -> None:
     ahead = parts("start=1:100&until=now")
     assert ahead[1] == Partition(100, 100)
     assert ahead[1].done
+
+
+@pytest.mark.parametrize("uri", ["kafka://u:s3@cret/x@h:1/t", "kafka://u:1/s3cret@h:1/t"])
+def test_nothing_of_a_password_is_told(uri: str) -> None:
+    with pytest.raises(SourceError) as told:
+        KafkaSource.parse(uri)
+    assert "cret" not in str(told.value)
+
+
+def test_a_file_of_settings_may_have_an_at_in_its_name(tmp_path) -> None:
+    (tmp_path / "me@home").write_text("sasl.password=x\n")
+    source = KafkaSource.parse(f"kafka://h:1/t?config={tmp_path}/me@home")
+    assert source.settings == {"sasl.password": "x"}
