@@ -240,6 +240,13 @@ class JobConfig(Section):
     batch: BatchConfig = Field(default_factory=BatchConfig)
     model: ModelConfig = Field(default_factory=ModelConfig)
     store: StoreConfig = Field(default_factory=StoreConfig)
+    source: Any = Field(
+        None, exclude=True, description="how a foreign log is read (`pipelines.read.mapping.spec`)"
+    )
+    identities: str | None = Field(
+        None, exclude=True, description="file of who is who among the platforms' users"
+    )
+    source_name: str = Field("", exclude=True, description="of the preset, for messages")
 
 
 def load_job(path: Path | None, overrides: dict[str, dict[str, Any]] | None = None) -> JobConfig:

@@ -14,10 +14,26 @@ from typing import Any
 from pipelines.beam_args import is_local
 from pipelines.bounded.job import run_bounded
 from pipelines.bounded.run_setup import RunRequest
-from pipelines.errors import explain
+from pipelines.errors import RequestError, explain
 from pipelines.read import is_stream
 
 __all__ = ["RunRequest", "run_job"]
+
+
+def check_mapping(request: RunRequest) -> None:
+    """Refuse a mapping where it cannot be used: it reads files that end.
+
+    Raises:
+        RequestError: the events are a stream.
+    """
+    needs = request.config.source is not None or request.config.identities is not None
+    streams = [event for event in request.events if event.startswith(("kafka://", "dir:"))]
+    if needs and streams:
+        name = streams[0].partition("?")[0].rpartition("@")[2]
+        raise RequestError(
+            f"[source], --format and --identities are for files that end, not the stream {name}:"
+            " leave them out"
+        )
 
 
 def run_job(request: RunRequest) -> dict[str, Any]:
@@ -35,6 +51,7 @@ def run_job(request: RunRequest) -> dict[str, Any]:
             predictions=request.predictions and request.predictions.absolute(),
         )
     try:
+        check_mapping(request)
         if is_stream(request.events, local=is_local(request.beam_args)):
             # Loaded only for a stream: a cluster's options, timers, state.
             from pipelines.live.launch import run_live

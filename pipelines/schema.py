@@ -67,6 +67,7 @@ DEAD_REASONS = (
     "bad_type",
     "bad_value",
     "bad_time",
+    "bad_row",
     "too_large",
     "too_late",
     "quarantined",

@@ -23,14 +23,20 @@ from pipelines.arrow.columns import as_int64
 from pipelines.arrow.hashing import Hashes, hash_strings
 from pipelines.arrow.shuffle import Spread
 from pipelines.arrow.spill_files import Place, gather
+from pipelines.bounded.between_runs.run_state import (
+    RunState,
+    as_revisions,
+    load_run_state,
+    split_by_novelty,
+    write_ids,
+)
 from pipelines.bounded.featurize import DEAD, ROWS, with_dead
-from pipelines.bounded.run_state import Past, load, revise, tell_apart, write_ids
-from pipelines.clean.fingerprints import differing, drop
+from pipelines.clean.fingerprints import differing, drop_repeats
 from pipelines.clean.quarantine import Suspicion, quarantined
 from pipelines.clean.too_late import too_late
 from pipelines.config import FeatureConfig
 from pipelines.features.rows import FeatureRows
-from pipelines.features.user_state import Memory, go_on
+from pipelines.features.user_state import UserMemory, rows_and_memory
 from pipelines.metrics import count, count_all, observe
 from pipelines.schema import EVENTS
 
@@ -40,17 +46,17 @@ FRESH = "fresh"
 
 
 class _Recognise(beam.DoFn):
-    """Calls `tell_apart`, and counts."""
+    """Calls `split_by_novelty`, and counts."""
 
     def __init__(self, state: Path, config: FeatureConfig) -> None:
         self._state, self._config = state, config
 
     def setup(self) -> None:
         """Load what the last run left."""
-        self._past = load(self._state)
+        self._past = load_run_state(self._state)
 
     def process(self, events: pa.RecordBatch) -> Iterator[Any]:
-        found = tell_apart(events, self._past, self._config)
+        found = split_by_novelty(events, self._past, self._config)
         count("duplicates", found.repeats)
         count("duplicates_differ", found.others)
         if found.too_late.num_rows:
@@ -142,7 +148,7 @@ def _users(batch: pa.RecordBatch) -> Hashes:
 def _recall(state: str, shards: int) -> Iterator[tuple[int, bytes]]:
     """The users of earlier runs, however many shards they were in, by today's shards."""
     for path in sorted(Path(state).glob("users-*.bin")):
-        memory = Memory.from_bytes(path.read_bytes())
+        memory = UserMemory.from_bytes(path.read_bytes())
         shard = hash_strings(memory.facts.column("user_id")) % np.uint64(shards)
         for number in np.unique(shard).tolist():
             part = memory.take(np.flatnonzero(shard == number))
@@ -160,16 +166,16 @@ class _Kernel(beam.DoFn):
 
     def setup(self) -> None:
         """Load what the last run left."""
-        self._past = load(self._state)
+        self._past = load_run_state(self._state)
 
     def process(
         self, shard: tuple[int, dict[str, Iterable[Any]]], lost: list[pa.RecordBatch]
     ) -> Iterator[Any]:
         number, given = shard
         arrived = gather(given["events"], EVENTS)
-        parts = [Memory.from_bytes(data) for data in given["users"]]
-        memory = Memory.concat(parts) if parts else Memory.empty()
-        events = drop(arrived, lost)
+        parts = [UserMemory.from_bytes(data) for data in given["users"]]
+        memory = UserMemory.concat(parts) if parts else UserMemory.empty()
+        events = drop_repeats(arrived, lost)
         apart = self._suspicion.set_apart(events)
         rows, memory, repeats = featurize(memory, apart.events, self._past, self._config)
         lost_elsewhere = arrived.num_rows - events.num_rows
@@ -184,7 +190,7 @@ class _Kernel(beam.DoFn):
             count("rows", len(rows))
             yield number, rows
 
-    def _leave(self, number: int, memory: Memory, events: pa.RecordBatch) -> None:
+    def _leave(self, number: int, memory: UserMemory, events: pa.RecordBatch) -> None:
         if memory.facts.num_rows:
             atomic_files.write_bytes(self._pending / f"users-{number:04d}.bin", memory.to_bytes())
         if events.num_rows:
@@ -195,17 +201,17 @@ class _Kernel(beam.DoFn):
 
 
 def featurize(
-    memory: Memory, events: pa.RecordBatch, past: Past, config: FeatureConfig
-) -> tuple[FeatureRows | None, Memory, int]:
+    memory: UserMemory, events: pa.RecordBatch, past: RunState, config: FeatureConfig
+) -> tuple[FeatureRows | None, UserMemory, int]:
     """Fresh EVENTS and the memory of all users of a shard → (rows, their memory, repeats)."""
     if not events.num_rows:
         return None, memory, 0
     known, last = memory.facts.column("user_id"), as_int64(memory.facts.column("last_time"))
     concerned = np.isin(hash_strings(known), _users(events))
-    rows, told, repeats = go_on(memory.take(np.flatnonzero(concerned)), events, config)
+    rows, told, repeats = rows_and_memory(memory.take(np.flatnonzero(concerned)), events, config)
     # Not by the newest event: one wrong clock would make the store forget everybody.
     oldest = past.frontier - config.allowed_lateness - config.retention
     alive = last >= oldest if config.retention else np.ones(len(last), bool)
     others = memory.take(np.flatnonzero(~concerned & alive))
     kept = [part for part in (others, told) if part.facts.num_rows]
-    return revise(rows, past, config), Memory.concat(kept), repeats
+    return as_revisions(rows, past, config), UserMemory.concat(kept), repeats

@@ -9,16 +9,15 @@ import apache_beam as beam
 from pipelines.beam_args import is_local, pipeline_options
 from pipelines.bounded.feature_files import WriteRows, publish, work_folder
 from pipelines.bounded.featurize import Featurize
+from pipelines.bounded.read_log import check_log, events_guessed, foreign_counts, read_log
 from pipelines.bounded.refusals import warn
-from pipelines.bounded.run_setup import read_log
 from pipelines.clean.dead_letters import KeepDeadLetters
 from pipelines.clean.deduplicate import FindRepeats
 from pipelines.clean.quarantine import Suspicion, by_rule
 from pipelines.config import JobConfig
 from pipelines.errors import RequestError, explain
 from pipelines.metrics import counters, skipped_records
-from pipelines.read import check_sources, is_stream, is_topic
-from pipelines.read.find_files import SourceFile
+from pipelines.read import is_stream
 from pipelines.schema import DEAD_REASONS
 
 __all__ = ["build", "run_features"]
@@ -31,7 +30,7 @@ def build(
 ) -> None:
     """Lay out the job; it writes into the folders of `work_folder`."""
     features = config.features
-    parsed = read_log(pipeline, events, now_ms)
+    parsed = read_log(pipeline, events, config, now_ms)
     shuffle = out / "shuffle"
     lost = parsed.valid | "Deduplicate" >> FindRepeats(
         horizon_ms=features.dedupe_horizon, shards=features.shards, folder=shuffle
@@ -75,8 +74,7 @@ def run_features(
             "of a topic, read what is there now with kafka://HOST:PORT/TOPIC?until=now, here, "
             "without a runner; of a folder, give its path without dir:"
         )
-    if not is_topic(events):
-        config = _with_shards(config, check_sources(events))
+    config = _with_shards(config, events_guessed(check_log(events, config)))
     with work_folder(out) as work:
         pipeline = beam.Pipeline(options=pipeline_options(beam_args))
         build(pipeline, events, work, config, now_ms)
@@ -91,17 +89,12 @@ def run_features(
     return summary
 
 
-_BYTES_PER_EVENT = {"lines": 200, "parquet": 15}
-_GZIP = 8  # times smaller
 _SHARD_EVENTS = 250_000
 """A shard is worked on at once: about 200 MB."""
 
 
-def _with_shards(config: JobConfig, files: list[SourceFile]) -> JobConfig:
+def _with_shards(config: JobConfig, events: float) -> JobConfig:
     """The configuration with so many shards that each is of moderate size; rows stay the same."""
-    events = sum(
-        file.size / _BYTES_PER_EVENT[file.kind] * (_GZIP if file.gzip else 1) for file in files
-    )
     shards = min(max(config.features.shards, int(events / _SHARD_EVENTS) + 1), 4_096)
     features = config.features.model_copy(update={"shards": shards})
     return config.model_copy(update={"features": features})
@@ -122,4 +115,5 @@ def _summary(counted: dict[str, int]) -> dict[str, Any]:
         "unknown_values": counted.get("unknown_values", 0),
         **by_rule(counted),
         **skipped_records(counted),
+        **foreign_counts(counted),
     }

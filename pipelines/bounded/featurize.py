@@ -15,7 +15,7 @@ from pipelines.arrow.columns import Ints
 from pipelines.arrow.hashing import Hashes, hash_strings
 from pipelines.arrow.shuffle import Spread
 from pipelines.arrow.spill_files import Place, gather
-from pipelines.clean.fingerprints import differing, drop
+from pipelines.clean.fingerprints import differing, drop_repeats
 from pipelines.clean.quarantine import Suspicion, quarantined
 from pipelines.config import FeatureConfig
 from pipelines.features.aggregate import aggregate
@@ -116,7 +116,7 @@ class _Kernel(beam.DoFn):
         number, places = shard
         events = gather(places, EVENTS)
         arrived = events.num_rows
-        unique = drop(events, lost)
+        unique = drop_repeats(events, lost)
         apart = self.suspicion.set_apart(unique)
         log = read_log(apart.events)
         rows = aggregate(observe(log, self.config), self.config)

@@ -10,25 +10,24 @@ from models.store import atomic_files
 from models.store.store import Store
 from pipelines.batches.micro_batch import LogBatches, MicroBatch
 from pipelines.beam_args import TrainerOptions, pipeline_options
-from pipelines.bounded import store_compatibility
+from pipelines.bounded.between_runs import store_compatibility
+from pipelines.bounded.between_runs.run_state import load_run_state, write_ends
+from pipelines.bounded.between_runs.stream_handover import check_files
 from pipelines.bounded.continued_run import FeaturizeOn, Recognise
+from pipelines.bounded.read_log import check_log, foreign_counts, read_log
 from pipelines.bounded.refusals import warn
 from pipelines.bounded.run_setup import (
     RunRequest,
     catalogues,
     fine_tune,
-    read_log,
     sinks_caught_up,
     warn_of_strangers,
 )
-from pipelines.bounded.run_state import load, write_ends
-from pipelines.bounded.stream_handover import check_files
 from pipelines.clean.dead_letters import KeepDeadLetters
 from pipelines.clean.deduplicate import FindRepeats
 from pipelines.clean.quarantine import Suspicion
 from pipelines.metrics import counters, largest
 from pipelines.publish import check_sinks
-from pipelines.read import check_sources, is_topic
 from pipelines.train.fine_tune import FineTuneModel
 
 __all__ = ["build", "run_bounded"]
@@ -44,7 +43,7 @@ def build(pipeline: beam.Pipeline, request: RunRequest, store: Store, start: int
     log = LogBatches(store, config.batch, features.history, start)
     hints = pipeline.options.view_as(TrainerOptions).hints()
 
-    parsed = read_log(pipeline, request.events, request.now_ms)
+    parsed = read_log(pipeline, request.events, request.config, request.now_ms)
     told = parsed.valid | "Recognise" >> Recognise(state=state, config=features)
     lost = told.fresh | "Deduplicate" >> FindRepeats(
         horizon_ms=features.dedupe_horizon, shards=features.shards, folder=shuffle
@@ -72,15 +71,14 @@ def build(pipeline: beam.Pipeline, request: RunRequest, store: Store, start: int
 def run_bounded(request: RunRequest) -> dict[str, Any]:
     """Run to the end of the events; what is printed as one line of JSON."""
     begun = request.monotonic()
-    if not is_topic(request.events):
-        check_sources(request.events)
+    check_log(request.events, request.config)
     items, users = catalogues(request)
     if request.predictions:
         with atomic_files.explained(request.predictions):
             request.predictions.mkdir(parents=True, exist_ok=True)
     store = Store(request.store)
     check_sinks(request.sinks, store)
-    with store_compatibility.held(store, request.config):
+    with store_compatibility.hold_for_run(store, request.config):
         store_compatibility.put_catalogue(store, "items", items)
         store_compatibility.put_catalogue(store, "users", users)
         check_files(store)
@@ -88,10 +86,11 @@ def run_bounded(request: RunRequest) -> dict[str, Any]:
         atomic_files.remove(store_compatibility.pending_path(store))
         store_compatibility.shuffle_path(store).mkdir(parents=True)
         counted = _execute(request, store, start)
-        before = load(store.state_path(start))
-        past = store_compatibility.finish(store, request.config.features, start)
+        before = load_run_state(store.state_path(start))
+        past = store_compatibility.finish_run(store, request.config.features, start)
         counted |= {"reached_ms": before.frontier}
         told = store_compatibility.summary(store, counted, past) | sinks_caught_up(request, store)
+        told |= foreign_counts(counted)
     told["seconds"] = round(request.monotonic() - begun, 3)
     _log.info("%s", told["message"])
     warn_of_strangers(store, "items", items)

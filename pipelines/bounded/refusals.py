@@ -82,10 +82,16 @@ def example(letters: Path, dead: dict[str, int]) -> str:
     table = table.filter(pc.is_in(table["reason"], value_set=_texts(dead)))
     if not len(table):
         return f"see {letters}"
-    # The latest run's; a letter of an event that came too late has the event's source no more.
+    # The latest run's. An event that came too late no longer says where it was read.
     order = [("seen_at", "descending"), ("source", "ascending"), ("position", "ascending")]
     row = table.sort_by(order).slice(0, 1).to_pylist()[0]
+    if row["source"] == _STREAM:
+        return f"see {letters}: {row['detail']}"
     return f"{_place(row['source'], row['position'])}{row['detail']}"
+
+
+_STREAM = "stream"
+"""The source of a letter about an event that came too late (`pipelines.clean.too_late`)."""
 
 
 def _texts(dead: dict[str, int]) -> Any:
@@ -93,8 +99,6 @@ def _texts(dead: dict[str, int]) -> Any:
 
 
 def _place(source: str, position: int) -> str:
-    if source == "stream":
-        return ""
     kind = kind_of(source)
     if kind is None:
         return f"{source}, offset {position}: "

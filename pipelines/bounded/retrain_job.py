@@ -21,8 +21,8 @@ from models.store.recovery import recover
 from models.store.store import Store
 from models.training.retrain import Retrain
 from pipelines.beam_args import TrainerOptions, pipeline_options
-from pipelines.bounded import store_compatibility
-from pipelines.bounded.stored_settings import stored_model
+from pipelines.bounded.between_runs import store_compatibility
+from pipelines.bounded.between_runs.stored_settings import stored_model
 from pipelines.clock import wall_clock_ms
 from pipelines.config import JobConfig
 from pipelines.errors import explain

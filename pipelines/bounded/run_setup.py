@@ -2,22 +2,19 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import apache_beam as beam
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from models.network.text_encoder import text_encoder
 from models.store.embeddings import CopyPolicy
 from models.store.store import Store
-from pipelines.clean.validate import Validate
 from pipelines.config import JobConfig
 from pipelines.publish import FileSink, StartFollowers, catch_up_sinks
-from pipelines.read import ReadEvents, is_topic
 from pipelines.read.catalogues import Catalogue, read_items, read_users
 from pipelines.train.fine_tune import TRAINER, FineTune
 
@@ -25,7 +22,6 @@ __all__ = [
     "RunRequest",
     "catalogues",
     "fine_tune",
-    "read_log",
     "sinks_caught_up",
     "warn_of_strangers",
 ]
@@ -81,25 +77,6 @@ def catalogues(request: RunRequest) -> tuple[pa.Table | None, pa.Table | None]:
     """
     text_encoder(request.config.model.text_model)
     return _read(read_items, request.items), _read(read_users, request.users)
-
-
-def read_log(
-    pipeline: beam.Pipeline, events: Sequence[str], now_ms: int
-) -> beam.pvalue.DoOutputsTuple:
-    """Sources that end → events, dead letters and counts.
-
-    Args:
-        pipeline: to add to.
-        events: files, or one topic that is read up to now.
-        now_ms: the clock, epoch milliseconds.
-    """
-    if is_topic(events):
-        from pipelines.read.kafka.source import ReadKafka
-        from pipelines.read.kafka.source_spec import KafkaSource
-
-        source = KafkaSource.parse(events[0])
-        return pipeline | "Read" >> ReadKafka(source=source, live=False)
-    return pipeline | "Read" >> ReadEvents(sources=events) | "Validate" >> Validate(now_ms=now_ms)
 
 
 def warn_of_strangers(store: Store, entity: str, table: pa.Table | None) -> None:

@@ -20,6 +20,7 @@ __all__ = ["Export", "Letter", "Report", "export", "letters_of", "report"]
 
 _BREAKS = re.compile(rb"[\r\n]+")
 _ROWS = 4_096
+_HEAD_BYTES = 17  # of a frame; no text has a NUL there
 _CUT_BYTES = 1 << 20
 """Longest payload that a letter holds; of longer records only the beginning is there."""
 
@@ -86,10 +87,18 @@ class Report:
 
 @dataclass(frozen=True)
 class Export:
-    """What was written to be mended: `records`, of which `cut` are not whole."""
+    """What was written to be mended.
+
+    Attributes:
+        records: how many.
+        cut: how many of them are not whole.
+        binary: how many were left out, for they are no text: a topic's values, which come
+            back when the topic is read again.
+    """
 
     records: int
     cut: int
+    binary: int
 
 
 def letters_of(place: Path, reason: str | None = None) -> Iterator[pa.RecordBatch]:
@@ -184,11 +193,14 @@ def export(batches: Iterable[pa.RecordBatch], path: Path) -> Export:
     Raises:
         RequestError: it cannot be written there.
     """
-    counted = [0, 0]
+    counted = [0, 0, 0]
 
     def write(file: Any) -> None:
         for batch in batches:
             for payload in batch["payload"].to_pylist():
+                if b"\0" in payload[:_HEAD_BYTES]:
+                    counted[2] += 1
+                    continue
                 file.write(_line(payload) + b"\n")
                 counted[0] += 1
                 counted[1] += len(payload) >= _CUT_BYTES

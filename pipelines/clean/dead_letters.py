@@ -1,4 +1,4 @@
-"""Dead letters of a run: one Parquet file per source, each letter in it once."""
+"""Dead letters of a run: a Parquet file per source (or day), each letter in it once."""
 
 import hashlib
 from collections.abc import Iterable, Iterator
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import apache_beam as beam
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -14,12 +15,13 @@ from pipelines.arrow import coder  # noqa: F401 - registers the coder of batches
 from pipelines.metrics import count
 from pipelines.schema import DEAD_LETTERS
 
-__all__ = ["KeepDeadLetters", "keep"]
+__all__ = ["KeepDeadLetters", "add_to_file"]
 
+_STREAM, _DAY_MS = "stream", 86_400_000
 _IDENTITY = ["source", "position", "reason", "payload"]
 
 
-def keep(folder: Path, source: str, letters: Iterable[pa.RecordBatch]) -> Path:
+def add_to_file(folder: Path, source: str, letters: Iterable[pa.RecordBatch]) -> Path:
     """Add a source's letters to its file; those that are there already stay as they are.
 
     Args:
@@ -49,12 +51,12 @@ class _Keep(beam.DoFn):
     def process(self, keyed: tuple[str, Iterable[pa.RecordBatch]]) -> Iterator[str]:
         source, batches = keyed
         letters = list(batches)
-        for reason, number in reasons(letters).items():
+        for reason, number in count_reasons(letters).items():
             count(f"dead_{reason}", number)
-        yield str(keep(self._folder, source, letters))
+        yield str(add_to_file(self._folder, source, letters))
 
 
-def reasons(letters: Iterable[pa.RecordBatch]) -> dict[str, int]:
+def count_reasons(letters: Iterable[pa.RecordBatch]) -> dict[str, int]:
     """How many letters there are of each reason."""
     found: dict[str, int] = {}
     for batch in letters:
@@ -73,11 +75,22 @@ class KeepDeadLetters(beam.PTransform):
         """One file per source."""
         return (
             letters
-            | "BySource" >> beam.Map(_with_source).with_output_types(tuple[str, pa.RecordBatch])
+            | "BySource" >> beam.FlatMap(_by_file).with_output_types(tuple[str, pa.RecordBatch])
             | "Gather" >> beam.GroupByKey()
             | "Write" >> beam.ParDo(_Keep(self.folder)).with_output_types(str)
         )
 
 
-def _with_source(letters: pa.RecordBatch) -> tuple[str, pa.RecordBatch]:
-    return letters.column("source")[0].as_py(), letters
+def _by_file(letters: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """Letters of a source → (name of a file, its letters).
+
+    Those of settled events have the event's time as position: they are put together by
+    day, for a flood may leave more of them than one file should hold.
+    """
+    source = letters.column("source")[0].as_py()
+    if source != _STREAM:
+        yield source, letters
+        return
+    days = letters.column("position").to_numpy() // _DAY_MS
+    for day in np.unique(days).tolist():
+        yield f"{source}#{day}" if day else source, letters.filter(pa.array(days == day))

@@ -23,7 +23,7 @@ from pipelines.arrow import coder  # noqa: F401 - registers the coder of batches
 from pipelines.arrow.hashing import Hashes
 from pipelines.arrow.shuffle import Spread
 from pipelines.arrow.spill_files import Place, gather
-from pipelines.clean.fingerprints import PRINTS, losers, prints
+from pipelines.clean.fingerprints import FINGERPRINTS, fingerprints_of, repeated_fingerprints
 
 __all__ = ["FindRepeats"]
 
@@ -38,7 +38,7 @@ class FindRepeats(beam.PTransform):
 
     def expand(self, events: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[pa.RecordBatch]:
         """By id, all prints of an id together."""
-        spread = Spread(_ids, self.shards, PRINTS, self.folder, prints)
+        spread = Spread(_ids, self.shards, FINGERPRINTS, self.folder, fingerprints_of)
         return (
             events
             | "Prints" >> beam.ParDo(spread).with_output_types(tuple[int, Place])
@@ -52,6 +52,6 @@ def _ids(batch: pa.RecordBatch) -> Hashes:
 
 
 def _find(shard: tuple[int, Iterable[Place]], horizon_ms: int) -> Iterator[pa.RecordBatch]:
-    lost = losers(gather(shard[1], PRINTS), horizon_ms)
+    lost = repeated_fingerprints(gather(shard[1], FINGERPRINTS), horizon_ms)
     if lost.num_rows:
         yield lost

@@ -13,9 +13,17 @@ import pyarrow as pa
 from pipelines.arrow.columns import Ints, as_int64, encode_column, order_by, run_starts
 from pipelines.arrow.hashing import Hashes, hash_strings, mix
 
-__all__ = ["LOSERS", "PRINTS", "differing", "drop", "keys", "losers", "prints"]
+__all__ = [
+    "FINGERPRINTS",
+    "LOSERS",
+    "differing",
+    "drop_repeats",
+    "fingerprints_of",
+    "keys",
+    "repeated_fingerprints",
+]
 
-PRINTS = pa.schema(
+FINGERPRINTS = pa.schema(
     [
         pa.field("id", pa.uint64(), nullable=False),  # hash of the event_id
         pa.field("time", pa.int64(), nullable=False),  # ms since the epoch
@@ -29,14 +37,14 @@ LOSERS = pa.schema([pa.field("print", pa.uint64(), nullable=False)])
 """Keys of prints whose events are duplicates."""
 
 
-def prints(events: pa.RecordBatch) -> pa.RecordBatch:
+def fingerprints_of(events: pa.RecordBatch) -> pa.RecordBatch:
     """EVENTS `[n]` → PRINTS `[n]`; user_id stays dictionary-encoded if it is."""
     columns = [
         pa.array(hash_strings(events.column("event_id"))),
         pa.array(as_int64(events.column("event_time"))),
         events.column("user_id"),
     ]
-    return pa.RecordBatch.from_arrays(columns, names=PRINTS.names)
+    return pa.RecordBatch.from_arrays(columns, names=FINGERPRINTS.names)
 
 
 def keys(found: pa.RecordBatch) -> Hashes:
@@ -45,7 +53,7 @@ def keys(found: pa.RecordBatch) -> Hashes:
     return mix(mix(ids, times.view(np.uint64)), hash_strings(found.column("user_id")))
 
 
-def losers(found: pa.RecordBatch, horizon_ms: int) -> pa.RecordBatch:
+def repeated_fingerprints(found: pa.RecordBatch, horizon_ms: int) -> pa.RecordBatch:
     """All PRINTS `[n]` of some ids → LOSERS: those that repeat another print."""
     several = _shared(found.column("id").to_numpy())
     found = found.take(pa.array(several))
@@ -84,12 +92,12 @@ def _lose(group: Ints, time: Ints, horizon_ms: int) -> Ints:
     return np.concatenate(lost)
 
 
-def drop(events: pa.RecordBatch, lost: Iterable[pa.RecordBatch]) -> pa.RecordBatch:
+def drop_repeats(events: pa.RecordBatch, lost: Iterable[pa.RecordBatch]) -> pa.RecordBatch:
     """EVENTS without those whose print is among the LOSERS."""
     found = [batch.column("print").to_numpy() for batch in lost]
     if not found:
         return events
-    return events.filter(pa.array(~np.isin(keys(prints(events)), np.concatenate(found))))
+    return events.filter(pa.array(~np.isin(keys(fingerprints_of(events)), np.concatenate(found))))
 
 
 def differing(events: pa.RecordBatch, lost: Ints | None = None) -> int:
@@ -104,7 +112,7 @@ def differing(events: pa.RecordBatch, lost: Ints | None = None) -> int:
         marks = np.zeros(_MARKS, bool)
         marks[time[lost] % int(_MARKS)] = True
         events = events.filter(pa.array(marks[time % int(_MARKS)]))
-    one = keys(prints(events))
+    one = keys(fingerprints_of(events))
     some = _shared(one)
     items, _ = encode_column(events.column("item_id").take(pa.array(some)))
     group = np.unique(one[some], return_inverse=True)[1]

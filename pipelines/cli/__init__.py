@@ -16,6 +16,7 @@ import click
 from models.errors import RilletError
 from pipelines.cli.dead_letters import dead_letters
 from pipelines.cli.evaluate import evaluate
+from pipelines.cli.formats import formats, inspect
 from pipelines.cli.local import local
 from pipelines.cli.query import export, recommend, versions
 from pipelines.cli.retrain import retrain
@@ -68,6 +69,8 @@ for _command in (
     retrain,
     export,
     dead_letters,
+    formats,
+    inspect,
     local,
     demo,
 ):

@@ -106,6 +106,8 @@ def _text(payload: bytes) -> str:
 
 def _said(exported: Any, target: Path | None) -> str:
     cut = f", {exported.cut} of them cut at 1 MiB" if exported.cut else ""
+    if exported.binary:
+        cut += f" ({exported.binary:,} are no text: read their topic again, once it can be decoded)"
     return (
         f"\n{exported.records:,} records written to {target}{cut}; mend them, then give the file "
         "to --retry, or to --events of another run"
@@ -126,7 +128,7 @@ def _retry(place: Path, mended: Path) -> dict[str, Any]:
         )
     store = Store.open(place)
     import_beam()
-    from pipelines.bounded.stored_settings import stored_job
+    from pipelines.bounded.between_runs.stored_settings import stored_job
     from pipelines.job import RunRequest, run_job
 
     request = RunRequest(

@@ -123,7 +123,7 @@ def evaluate(
 
         told = recorded_metrics(opened, last, blocks)
     else:
-        from pipelines.bounded.stored_settings import stored_model
+        from pipelines.bounded.between_runs.stored_settings import stored_model
 
         config = stored_model(opened)
         _log.info("loading TensorFlow")

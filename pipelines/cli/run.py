@@ -37,6 +37,17 @@ def _options(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
 _events = click.option("--events", multiple=True, required=True, metavar="SRC", help=_SRC_HELP)
 _features = _options(
     click.option(
+        "--format",
+        "source_format",
+        metavar="NAME",
+        help="The events are a foreign log of this format: rillet formats lists them.",
+    ),
+    click.option(
+        "--identities",
+        metavar="FILE",
+        help="Users of several platforms: a file of user_id, person_id and platform.",
+    ),
+    click.option(
         "--window", help="fixed:60s, sliding:10m/1m or session:30m.  [default: fixed:60s]"
     ),
     click.option("--history", type=int, help="Past events that a row carries.  [default: 50]"),
@@ -48,10 +59,29 @@ _features = _options(
 )
 
 
-def _job_config(config: Path | None, **features: Any) -> Any:
+def _job_config(
+    config: Path | None, source_format: str | None, identities: str | None, **features: Any
+) -> Any:
     from pipelines.config import load_job
 
-    return load_job(config, {"features": features})
+    job = load_job(config, {"features": features})
+    if identities is not None:
+        job = job.model_copy(update={"identities": identities})
+    if source_format is None and job.source is None:
+        return job
+    from pipelines.errors import RequestError
+    from pipelines.read.mapping.presets import preset, sources_of
+
+    if source_format is not None:
+        if job.source is not None:
+            raise RequestError(
+                f"--format {source_format} and [source] of {config} both say how the events are"
+                " read; leave one out"
+            )
+        told = {"source": preset(source_format), "source_name": f"format {source_format}"}
+        job = job.model_copy(update=told)
+    sources_of(job.source, job.source_name or "[source]")
+    return job
 
 
 @click.command(context_settings=BEAM)
@@ -92,7 +122,18 @@ def _tell(summary: dict[str, Any], out: Path) -> None:
     click.echo(
         f"{summary['rows']} rows from {summary['valid']} events in {out}/features "
         f"(read {summary['read']}, duplicates {summary['duplicates']}, dead letters: {dead})"
+        f"{_foreign(summary)}"
     )
+
+
+def _foreign(summary: dict[str, Any]) -> str:
+    """What a foreign log had besides its events."""
+    if "records" not in summary:
+        return ""
+    skipped = ", ".join(f"{n} {why}" for why, n in summary["skipped"].items()) or "none"
+    nulled = ", ".join(f"{n} {name}" for name, n in summary["nulled"].items())
+    told = f"; {summary['records']} records, no event: {skipped}"
+    return told + (f", out of bounds and left out: {nulled}" if nulled else "")
 
 
 @click.command(context_settings=BEAM)
@@ -125,7 +166,8 @@ def run(
 
     The same command again continues where it stopped, also after a crash; on
     newer events it goes on from the store, on the same events it does nothing.
-    Ends with one line of JSON.
+    Files go in in order of time: what comes too late is a dead letter. Ends with
+    one line of JSON; with status 1 if not one record could be used.
 
     A stream is read with --events kafka://HOST:PORT/TOPIC or dir:PATH and
     --runner=FlinkRunner: rillet local up starts a Flink here, rillet local

@@ -18,7 +18,16 @@ from pipelines.config import FeatureConfig
 from pipelines.features.event_order import user_order
 from pipelines.schema import EVENT_TYPES
 
-__all__ = ["NONE", "Flags", "Floats", "Log", "Memories", "Observations", "observe", "read_log"]
+__all__ = [
+    "NONE",
+    "Flags",
+    "Floats",
+    "Observations",
+    "RememberedUsers",
+    "UserEvents",
+    "observe",
+    "read_log",
+]
 
 NONE = -1
 """Stands for null in durations and codes, which are never negative."""
@@ -32,7 +41,7 @@ Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Log:
+class UserEvents:
     """Events `[n]` of a shard, as columns in user order.
 
     Attributes:
@@ -62,7 +71,7 @@ class Log:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Memories:
+class RememberedUsers:
     """What `k` memories know beside their event; `at` gives their positions in a Log.
 
     Attributes:
@@ -96,7 +105,7 @@ class Observations:
         by_item: positions ordered by (user, item, user order).
     """
 
-    log: Log
+    log: UserEvents
     observed: Ints
     since_event: Ints
     since_item: Ints
@@ -110,7 +119,7 @@ class Observations:
     by_item: Ints
 
 
-def read_log(events: pa.RecordBatch, remembered: int = 0) -> Log:
+def read_log(events: pa.RecordBatch, remembered: int = 0) -> UserEvents:
     """Valid events, EVENTS `[n]`, put into user order, repeats left out.
 
     Args:
@@ -123,7 +132,7 @@ def read_log(events: pa.RecordBatch, remembered: int = 0) -> Log:
     time = as_int64(events.column("event_time"))
     value = pc.fill_null(events.column("value"), np.nan).to_numpy(zero_copy_only=False)
     order = user_order(events, user, remembered)
-    return Log(
+    return UserEvents(
         users=users,
         items=items,
         user=user[order],
@@ -147,7 +156,9 @@ def _kinds(column: pa.Array) -> npt.NDArray[np.int8]:
     return as_int64(lookup).astype(np.int8)[codes]
 
 
-def observe(log: Log, config: FeatureConfig, memories: Memories | None = None) -> Observations:
+def observe(
+    log: UserEvents, config: FeatureConfig, memories: RememberedUsers | None = None
+) -> Observations:
     """What each event of a log makes known, and what lies before it."""
     n = len(log.user)
     position = np.arange(n)
@@ -201,7 +212,9 @@ def _count_before(flags: Flags) -> Ints:
     return np.cumsum(flags, dtype=np.int64) - flags
 
 
-def _forgotten(log: Log, gap: Ints, retention: int, memories: Memories | None) -> Flags | bool:
+def _forgotten(
+    log: UserEvents, gap: Ints, retention: int, memories: RememberedUsers | None
+) -> Flags | bool:
     """`[n]` whether the user was silent for longer than retention; memories never start anew."""
     if not retention:
         return False
@@ -214,7 +227,7 @@ def _forgotten(log: Log, gap: Ints, retention: int, memories: Memories | None) -
 
 
 def _observed_dwell(
-    log: Log, gap: Ints, anew: Flags, session_gap: int, memories: Memories | None
+    log: UserEvents, gap: Ints, anew: Flags, session_gap: int, memories: RememberedUsers | None
 ) -> Ints:
     """`[n]` ms until the user's next event, where that is a dwell; else NONE."""
     waiting = ((log.kind == VIEW) | (log.kind == CLICK)) & (log.dwell == NONE)

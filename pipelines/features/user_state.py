@@ -22,15 +22,15 @@ from pipelines.features.observations import (
     IMPRESSION,
     PURCHASE,
     Flags,
-    Memories,
     Observations,
+    RememberedUsers,
     observe,
     read_log,
 )
 from pipelines.features.rows import FeatureRows
 from pipelines.schema import EVENTS
 
-__all__ = ["FACTS", "Memory", "go_on", "remember", "tell"]
+__all__ = ["FACTS", "UserMemory", "rows_and_memory", "rows_of_ended_windows", "updated_memory"]
 
 FACTS = pa.schema(
     [
@@ -49,36 +49,36 @@ FACTS = pa.schema(
 
 
 @dataclass(frozen=True)
-class Memory:
+class UserMemory:
     """The memory of some users: FACTS `[u]` and EVENTS `[k]`, user by user, in user order."""
 
     facts: pa.RecordBatch
     events: pa.RecordBatch
 
     @classmethod
-    def empty(cls) -> "Memory":
+    def empty(cls) -> "UserMemory":
         """Of nobody."""
         return cls(concat([], FACTS), concat([], EVENTS))
 
     @classmethod
-    def concat(cls, parts: list["Memory"]) -> "Memory":
+    def concat(cls, parts: list["UserMemory"]) -> "UserMemory":
         """Of different users, one after another."""
         return cls(
             concat([part.facts for part in parts], FACTS),
             join_batches(part.events for part in parts),
         )
 
-    def take(self, users: Ints) -> "Memory":
+    def take(self, users: Ints) -> "UserMemory":
         """Of the users at these places in `facts`."""
         lengths = self.facts.column("events").to_numpy()
         starts = np.cumsum(lengths) - lengths
         rows = range_indices(starts[users], lengths[users])
-        return Memory(
+        return UserMemory(
             compact_dictionaries(self.facts.take(pa.array(users))),
             compact_dictionaries(take(self.events, pa.array(rows))),
         )
 
-    def parts(self, rows: int) -> Iterator["Memory"]:
+    def parts(self, rows: int) -> Iterator["UserMemory"]:
         """The same in pieces of about so many events."""
         ends = np.cumsum(self.facts.column("events").to_numpy(), dtype=np.int64)
         cuts = np.unique(np.append(np.searchsorted(ends, np.arange(0, ends[-1], rows)), len(ends)))
@@ -91,34 +91,34 @@ class Memory:
         return len(facts).to_bytes(8, "big") + facts + encode(self.events)
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> "Memory":
+    def from_bytes(cls, data: bytes) -> "UserMemory":
         """The inverse of `to_bytes`."""
         cut = 8 + int.from_bytes(data[:8], "big")
         return cls(decode(data[8:cut]), decode(data[cut:]))
 
 
-def go_on(
-    memory: Memory, events: pa.RecordBatch, config: FeatureConfig
-) -> tuple[FeatureRows, Memory, int]:
+def rows_and_memory(
+    memory: UserMemory, events: pa.RecordBatch, config: FeatureConfig
+) -> tuple[FeatureRows, UserMemory, int]:
     """New events of the users in `memory`, and of new ones → (rows, their memory, repeats)."""
     seen, together = _look(memory, events, config)
     return aggregate(seen, config), _remember(seen, together, config.history), seen.log.repeats
 
 
-def tell(
-    memory: Memory, events: pa.RecordBatch, config: FeatureConfig, ended: tuple[int, int]
+def rows_of_ended_windows(
+    memory: UserMemory, events: pa.RecordBatch, config: FeatureConfig, ended: tuple[int, int]
 ) -> FeatureRows:
     """Rows of the windows that end within `ended` (see `pipelines.features.aggregate`)."""
     return aggregate(_look(memory, events, config)[0], config, ended)
 
 
-def remember(memory: Memory, events: pa.RecordBatch, config: FeatureConfig) -> Memory:
+def updated_memory(memory: UserMemory, events: pa.RecordBatch, config: FeatureConfig) -> UserMemory:
     """The memory of the users in `memory` and in `events`, once these have happened."""
     return _remember(*_look(memory, events, config), config.history)
 
 
 def _look(
-    memory: Memory, events: pa.RecordBatch, config: FeatureConfig
+    memory: UserMemory, events: pa.RecordBatch, config: FeatureConfig
 ) -> tuple[Observations, pa.RecordBatch]:
     """What new events make known, and all events that this rests on."""
     known = memory.events.num_rows
@@ -127,7 +127,7 @@ def _look(
     ends = np.cumsum(memory.facts.column("events").to_numpy(), dtype=np.int64)
     places = np.full(together.num_rows, -1)
     places[log.source] = np.arange(len(log.source))
-    memories = Memories(
+    memories = RememberedUsers(
         at=places[ends - 1],
         **{name: _numbers(memory, name) for name in _CARRIED},
     )
@@ -137,14 +137,14 @@ def _look(
 _CARRIED = ("since_event", "since_item", "since_purchase", "interval", "forgotten")
 
 
-def _numbers(memory: Memory, name: str) -> np.ndarray:
+def _numbers(memory: UserMemory, name: str) -> np.ndarray:
     return memory.facts.column(name).to_numpy(zero_copy_only=False)
 
 
-def _remember(seen: Observations, events: pa.RecordBatch, history: int) -> Memory:
+def _remember(seen: Observations, events: pa.RecordBatch, history: int) -> UserMemory:
     log = seen.log
     if not len(log.user):
-        return Memory.empty()
+        return UserMemory.empty()
     last = np.flatnonzero(np.append(log.user[1:] != log.user[:-1], True))
     kept = _kept(seen, last, history)
     position = np.flatnonzero(kept)
@@ -165,7 +165,7 @@ def _remember(seen: Observations, events: pa.RecordBatch, history: int) -> Memor
     past = take(events, pa.array(log.source[position]))
     nameless = pa.array([""]).take(pa.array(np.zeros(len(position), np.int32)))
     past = past.set_column(0, EVENTS.field("event_id"), nameless)
-    return Memory(
+    return UserMemory(
         pa.RecordBatch.from_arrays([facts[name] for name in FACTS.names], schema=FACTS),
         compact_dictionaries(past),
     )

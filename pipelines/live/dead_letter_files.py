@@ -10,7 +10,7 @@ import pyarrow as pa
 from filelock import FileLock
 
 from pipelines.arrow import coder  # noqa: F401 - registers the coder of batches
-from pipelines.clean.dead_letters import keep, reasons
+from pipelines.clean.dead_letters import add_to_file, count_reasons
 from pipelines.live.store_check import StoreCheck
 from pipelines.metrics import count
 
@@ -38,11 +38,11 @@ class _Keep(beam.DoFn):
         keys = np.array([f"{s}#{n}" for s, n in zip(sources, stretch, strict=True)])
         for key in np.unique(keys).tolist():
             part = letters.filter(pa.array(keys == key))
-            for reason, number in reasons([part]).items():
+            for reason, number in count_reasons([part]).items():
                 count(f"dead_{reason}", number)
             self.folder.mkdir(parents=True, exist_ok=True)
             with FileLock(self.folder / ".lock"):
-                yield str(keep(self.folder, key, [part]))
+                yield str(add_to_file(self.folder, key, [part]))
 
 
 @dataclass(eq=False, kw_only=True)

@@ -8,10 +8,10 @@ import apache_beam as beam
 from apache_beam.runners.runner import PipelineResult, PipelineState
 
 from models.store.store import Store
-from pipelines.bounded import store_compatibility
+from pipelines.bounded.between_runs import store_compatibility
+from pipelines.bounded.between_runs.run_state import RunState
+from pipelines.bounded.between_runs.stream_handover import check_stream, mark_stream
 from pipelines.bounded.run_setup import RunRequest, catalogues, fine_tune, sinks_caught_up
-from pipelines.bounded.run_state import Past
-from pipelines.bounded.stream_handover import check_stream, mark_stream
 from pipelines.errors import JobError
 from pipelines.live.cluster_options import argument_value, flink_to_monitor, live_args, live_options
 from pipelines.live.job import build
@@ -40,7 +40,7 @@ def run_live(request: RunRequest) -> dict[str, Any]:
     items, users = catalogues(request)
     store = Store(request.store)
     check_sinks(request.sinks, store)
-    with store_compatibility.held(store, request.config):
+    with store_compatibility.hold_for_run(store, request.config):
         start = store.last_batch()
         check_stream(
             store,
@@ -136,10 +136,10 @@ def _counted(result: PipelineResult, *, ended: bool) -> dict[str, int]:
         return {}
 
 
-def _stood(store: Store) -> Past:
+def _stood(store: Store) -> RunState:
     """Where the stream stands, as far as the store says."""
     versions = store.versions()
     if not versions:
-        return Past()
+        return RunState()
     newest = store.manifest(versions[-1]).newest_event_time
-    return Past(newest=int(newest.timestamp() * 1_000))
+    return RunState(newest=int(newest.timestamp() * 1_000))

@@ -16,7 +16,7 @@ from pipelines.errors import SourceError
 from pipelines.read.find_files import SourceFile, find_files, open_file
 from pipelines.read.jsonl_reader import read_lines
 from pipelines.read.parquet_files import open_parquet
-from pipelines.read.parse.event_rules import id_problem, load_line, parse_time, shown
+from pipelines.read.parse.event_rules import excerpt, id_problem, load_line, parse_time
 from pipelines.read.parse.parquet_rows import is_text, times
 from pipelines.schema import ITEMS, TIMESTAMP, USERS
 
@@ -182,7 +182,7 @@ def _python(column: pa.Array) -> list[Any]:
 def _id(row: Row, key: str) -> str:
     value = row.get(key)
     if not isinstance(value, str):
-        raise _SkipError(f"{key}: got {shown(value)}, expected text")
+        raise _SkipError(f"{key}: got {excerpt(value)}, expected text")
     problem = id_problem(value)
     if problem:
         raise _SkipError(f"{key}: {problem}")
@@ -203,21 +203,21 @@ def _item(row: Row) -> Row:
 def _maybe(row: Row, name: str, kind: type) -> Any:
     value = row.get(name)
     if value is not None and not isinstance(value, kind):
-        raise _SkipError(f"{name}: got {shown(value)}, expected {kind.__name__}")
+        raise _SkipError(f"{name}: got {excerpt(value)}, expected {kind.__name__}")
     return value
 
 
 def _millis(name: str, value: Any) -> int:
     number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else -1
     if not 0 <= number < 2**53 or number != int(number):
-        raise _SkipError(f"{name}: got {shown(value)}, expected a whole number from 0")
+        raise _SkipError(f"{name}: got {excerpt(value)}, expected a whole number from 0")
     return int(number)
 
 
 def _moment(value: Any) -> int:
     moment = parse_time(value) if isinstance(value, str) else value
     if not isinstance(moment, int) or isinstance(moment, bool) or abs(moment) > _YEAR_10000_MS:
-        raise _SkipError(f"published_at: got {shown(value)}, expected RFC 3339 or epoch ms")
+        raise _SkipError(f"published_at: got {excerpt(value)}, expected RFC 3339 or epoch ms")
     return moment
 
 

@@ -89,7 +89,8 @@ def _find(source: str) -> list[SourceFile]:
         kind = kind_of(path)
         if kind is None:
             raise SourceError(
-                f"{path} is none of {_ENDINGS}; rename it, or narrow the glob to those"
+                f"{path} is none of {_ENDINGS}: see what it holds with rillet inspect, then read"
+                " it with --format NAME or [source] of a job file"
             )
         files.append(SourceFile(path, size, *kind))
     return files
@@ -110,7 +111,8 @@ def _local(source: str) -> list[tuple[str, int]]:
         kept = [p for p in inside if kind_of(p.name)]
         if not kept:
             raise SourceError(
-                f"folder {source} holds no {_ENDINGS} file{_others(inside)}; check the path"
+                f"folder {source} holds no {_ENDINGS} file{_others(inside)}; check the path, or "
+                "see with rillet inspect what it holds and read that with --format NAME"
             )
     elif path.exists():
         kept = [path]

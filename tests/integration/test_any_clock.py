@@ -81,7 +81,8 @@ def test_history_is_refused_by_name(feed, tmp_path, caplog):
     # The last window of day 3 ends with it; the first event of day 1 is three days before.
     assert "300 events came too late, up to 3d behind 2025-06-20T00:00:00+00:00" in told["message"]
     assert "goes into a new store" in told["message"]
-    assert "300 of 600 records were refused (300 too_late); the first: event_time" in caplog.text
+    first = f"see {tmp_path}/store/dead_letters: event_time: got 2025-06-"
+    assert f"300 of 600 records were refused (300 too_late); the first: {first}" in caplog.text
     letters = pq.read_table(tmp_path / "store" / "dead_letters")
     assert len(letters) == 300
     assert all("behind what was reached" in text for text in letters["detail"].to_pylist())

@@ -40,3 +40,11 @@ def test_one_file_per_source_and_each_letter_once(tmp_path):
     assert table["position"].to_pylist() == [3, 7, 9, 3]
     seen = [t.timestamp() for t in table["seen_at"].to_pylist()]
     assert seen == [0.001, 0.001, 0.002, 0.0]
+
+
+def test_letters_of_settled_events_are_put_together_by_day(tmp_path):
+    day = 86_400_000
+    first = letters("stream", (0, "too_late", b"a"), (5, "too_late", b"b"), (day, "too_late", b"c"))
+    kept(tmp_path, first, letters("stream", (day - 1, "quarantined", b"d"), (-1, "bad", b"e")))
+    files = [pq.read_table(path)["payload"].to_pylist() for path in tmp_path.iterdir()]
+    assert sorted(map(sorted, files)) == [[b"a", b"b", b"d"], [b"c"], [b"e"]]

@@ -5,8 +5,8 @@ import pytest
 from models.errors import RequestError, StoreError
 from models.network.text_encoder import text_encoder
 from models.store.store import Store
-from pipelines.bounded import store_compatibility
-from pipelines.bounded.stored_settings import stored_job, stored_model
+from pipelines.bounded.between_runs import store_compatibility
+from pipelines.bounded.between_runs.stored_settings import stored_job, stored_model
 from pipelines.config import load_job
 
 
@@ -31,7 +31,7 @@ def test_a_store_refuses_other_files_but_not_another_place(tmp_path):
     for name, content in (("a", b"1"), ("b", b"1"), ("c", b"2")):
         (tmp_path / name).write_bytes(content)
     store = Store(tmp_path / "store")
-    with store_compatibility.held(store, job(tmp_path / "a")):
+    with store_compatibility.hold_for_run(store, job(tmp_path / "a")):
         pass
     (store.root / "batches" / "000001.arrow").write_bytes(b"")
     store_compatibility.check(store, job(tmp_path / "b"))
@@ -64,7 +64,7 @@ def test_the_job_that_a_store_was_made_with_comes_back_whole(tmp_path):
     features = {"window": "sliding:10m/1m", "retention": "36h", "dedupe_horizon": "0", "history": 7}
     job = load_job(None, {"features": features, "batch": {"max_wait": "90s", "min_rows": 3}})
     store = Store(tmp_path / "store")
-    with store_compatibility.held(store, job):
+    with store_compatibility.hold_for_run(store, job):
         (store.root / "batches" / "000001.arrow").write_bytes(b"")
         found = stored_job(store)
         assert found == job

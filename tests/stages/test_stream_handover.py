@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 
 from models.store.store import Store
-from pipelines.bounded import store_compatibility
-from pipelines.bounded.stream_handover import check_files, check_stream, mark_stream
+from pipelines.bounded.between_runs import store_compatibility
+from pipelines.bounded.between_runs.stream_handover import check_files, check_stream, mark_stream
 from pipelines.config import JobConfig
 from pipelines.errors import StoreError
 from pipelines.job import RunRequest, run_job
@@ -161,7 +161,7 @@ def test_a_stream_that_could_not_be_launched_leaves_no_store(tmp_path: Path) -> 
     store = Store(tmp_path / "s")
 
     def launch() -> None:
-        with store_compatibility.held(store, config("fixed:30s")):
+        with store_compatibility.hold_for_run(store, config("fixed:30s")):
             mark_stream(store, "kafka://h:1/clicks")
             raise OSError("no cluster")
 

@@ -26,14 +26,19 @@ from pipelines.arrow.partition import compact_dictionaries, join_batches
 from pipelines.config import FeatureConfig
 from pipelines.features.event_order import user_order
 from pipelines.features.rows import FeatureRows
-from pipelines.features.user_state import Memory, go_on, remember, tell
+from pipelines.features.user_state import (
+    UserMemory,
+    rows_and_memory,
+    rows_of_ended_windows,
+    updated_memory,
+)
 from pipelines.live.state.timer_grid import TimerGrid, first_end
 from pipelines.schema import EVENTS
 
 __all__ = ["Fired", "OpenWindows", "Recall", "open_windows_for"]
 
 Flags = npt.NDArray[np.bool_]
-Recall = Callable[[pa.RecordBatch], Memory]
+Recall = Callable[[pa.RecordBatch], UserMemory]
 """EVENTS → the memory of their users."""
 
 
@@ -48,7 +53,7 @@ class Fired:
     """
 
     rows: list[FeatureRows]
-    memory: Memory
+    memory: UserMemory
     repeats: int
 
 
@@ -101,7 +106,7 @@ class _Fixed:
 
     def fire(self, recall: Recall, arrived: pa.RecordBatch, frontier: int, upto: int) -> Fired:
         """See `OpenWindows`."""
-        rows, memory, repeats = go_on(recall(arrived), arrived, self.config)
+        rows, memory, repeats = rows_and_memory(recall(arrived), arrived, self.config)
         return Fired([rows], memory, repeats)
 
     def skip(self, arrived: list[bytes], upto: int) -> None:
@@ -128,10 +133,14 @@ class _Sliding:
         rows = self._revised(recall, arrived, frontier)
         together = join_batches([self.events, arrived])
         if upto > frontier and together.num_rows:
-            rows.append(tell(recall(together), together, self.config, (frontier, upto)))
+            rows.append(
+                rows_of_ended_windows(recall(together), together, self.config, (frontier, upto))
+            )
         open_still = self._open(together, upto)
         done = together.filter(pa.array(~open_still))
-        memory = remember(recall(done), done, self.config) if done.num_rows else Memory.empty()
+        memory = (
+            updated_memory(recall(done), done, self.config) if done.num_rows else UserMemory.empty()
+        )
         self.events = compact_dictionaries(together.filter(pa.array(open_still)))
         return Fired(rows, memory, repeats)
 
@@ -144,9 +153,9 @@ class _Sliding:
         theirs = self.events.filter(_of_users(self.events, late))
         memory = recall(join_batches([theirs, late]))
         if theirs.num_rows:
-            memory = remember(memory, theirs, self.config)
+            memory = updated_memory(memory, theirs, self.config)
         told = (frontier - self.config.allowed_lateness - 1, frontier)
-        return [tell(memory, late, self.config, told)]
+        return [rows_of_ended_windows(memory, late, self.config, told)]
 
     def skip(self, arrived: list[bytes], upto: int) -> None:
         """See `OpenWindows`."""
@@ -177,9 +186,11 @@ class _Sessions:
         """See `OpenWindows`."""
         ended, repeats = self._part(arrived, upto)
         if not ended.num_rows:
-            return Fired([], Memory.empty(), repeats)
-        rows, memory, _ = go_on(recall(ended), ended, self.config)
-        return Fired([rows], memory, repeats)
+            return Fired([], UserMemory.empty(), repeats)
+        rows, memory, more = rows_and_memory(
+            recall(ended), ended, self.config
+        )  # of what was held, too
+        return Fired([rows], memory, repeats + more)
 
     def skip(self, arrived: list[bytes], upto: int) -> None:
         """See `OpenWindows`."""

@@ -16,8 +16,13 @@ from pipelines.arrow.columns import Ints, as_int64
 from pipelines.arrow.hashing import Hashes, hash_strings
 from pipelines.arrow.ipc import concat, decode, encode
 from pipelines.arrow.partition import join_batches
-from pipelines.bounded.run_state import BEGINNING, last_end
-from pipelines.clean.fingerprints import PRINTS, drop, losers, prints
+from pipelines.bounded.between_runs.run_state import BEGINNING, last_end
+from pipelines.clean.fingerprints import (
+    FINGERPRINTS,
+    drop_repeats,
+    fingerprints_of,
+    repeated_fingerprints,
+)
 from pipelines.config import WindowSpec
 from pipelines.live.state.journal import Entry
 from pipelines.live.state.timer_grid import TimerGrid, by_tick, first_end
@@ -97,7 +102,7 @@ class SeenEvents:
         return SettledEvents(unique, duplicates, int(late.sum()), too_late), entries
 
     def _unique(self, events: pa.RecordBatch) -> pa.RecordBatch:
-        found = prints(events)
+        found = fingerprints_of(events)
         ids, times = found.column("id").to_numpy(), found.column("time").to_numpy()
         kept = np.fromiter((self._seen.get(i, -1) for i in ids.tolist()), np.int64, len(ids))
         # What was given out stays given out, even if an earlier event turns up late.
@@ -113,10 +118,10 @@ class SeenEvents:
                     pa.array(kept[known]),
                     pa.array([""] * len(known), pa.string()),  # before any user at that instant
                 ],
-                schema=PRINTS,
+                schema=FINGERPRINTS,
             )
-            found = concat([memory, found], PRINTS)
-        return drop(events, [losers(found, self.horizon_ms)])
+            found = concat([memory, found], FINGERPRINTS)
+        return drop_repeats(events, [repeated_fingerprints(found, self.horizon_ms)])
 
     def _remember(self, events: pa.RecordBatch) -> list[Entry]:
         times = as_int64(events.column("event_time"))

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.arrow.hashing import hash_strings
-from pipelines.bounded.run_state import load
+from pipelines.bounded.between_runs.run_state import load_run_state
 from pipelines.config import CleanConfig, FeatureConfig
-from pipelines.features.user_state import Memory
+from pipelines.features.user_state import UserMemory
 from pipelines.live.state.seen_events import SeenEvents
 from pipelines.live.state.user_features import UserFeatures
 
@@ -35,7 +35,7 @@ class StartState:
         empty = SeenEvents(config.window, config.dedupe_horizon, config.allowed_lateness)
         if self.state is None:
             return empty
-        past = load(self.state)
+        past = load_run_state(self.state)
         mine = past.ids % np.uint64(config.shards) == shard
         empty.begin(past.frontier, past.ids[mine], past.times[mine])
         return empty
@@ -45,10 +45,10 @@ class StartState:
         empty = UserFeatures(self.config, clean=self.clean)
         if self.state is None:
             return empty
-        past = load(self.state)
+        past = load_run_state(self.state)
         empty.begin(past.frontier, past.revisions)
         for path in sorted(self.state.glob("users-*.bin")):
-            memory = Memory.from_bytes(path.read_bytes())
+            memory = UserMemory.from_bytes(path.read_bytes())
             theirs = hash_strings(memory.facts.column("user_id")) % np.uint64(self.config.shards)
             empty.remember(memory.take(np.flatnonzero(theirs == shard)))
         return empty

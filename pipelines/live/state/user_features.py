@@ -10,11 +10,11 @@ import pyarrow as pa
 from pipelines.arrow.columns import as_int64
 from pipelines.arrow.ipc import decode, encode
 from pipelines.arrow.partition import compact_dictionaries, join_batches
-from pipelines.bounded.run_state import BEGINNING
+from pipelines.bounded.between_runs.run_state import BEGINNING
 from pipelines.clean.quarantine import SetApart, Suspicion
 from pipelines.config import CleanConfig, FeatureConfig
 from pipelines.features.rows import FeatureRows
-from pipelines.features.user_state import Memory
+from pipelines.features.user_state import UserMemory
 from pipelines.live.state.journal import Entry
 from pipelines.live.state.open_windows import OpenWindows, open_windows_for
 from pipelines.live.state.timer_grid import TimerGrid, by_tick
@@ -43,7 +43,7 @@ class UserFeatures:
     before: int = BEGINNING
     clean: CleanConfig = field(default_factory=CleanConfig)
     _waiting: dict[int, list[bytes]] = field(default_factory=dict)
-    _chunks: dict[int, Memory] = field(default_factory=dict)
+    _chunks: dict[int, UserMemory] = field(default_factory=dict)
     _where: dict[str, tuple[int, int]] = field(default_factory=dict)
     _revisions: dict[int, int] = field(default_factory=dict)
     _ahead: list[int] = field(default_factory=list)
@@ -60,7 +60,7 @@ class UserFeatures:
         self.before, self._revisions = before, dict(revisions)
         self._ahead = [end for end in revisions if end > before]  # told, and not yet reached
 
-    def remember(self, memory: Memory) -> None:
+    def remember(self, memory: UserMemory) -> None:
         """Know these users from runs on files."""
         if memory.facts.num_rows:
             self._keep(memory)
@@ -111,7 +111,7 @@ class UserFeatures:
 
     # -- what is remembered ------------------------------------------------------
 
-    def _recall(self, events: pa.RecordBatch) -> Memory:
+    def _recall(self, events: pa.RecordBatch) -> UserMemory:
         """The memory of the users in these events."""
         column = events.column("user_id")
         if not pa.types.is_dictionary(column.type):
@@ -123,9 +123,9 @@ class UserFeatures:
                 chunk, place = self._where[user]
                 places.setdefault(chunk, []).append(place)
         parts = [self._chunks[chunk].take(np.array(users)) for chunk, users in places.items()]
-        return Memory.concat(parts)
+        return UserMemory.concat(parts)
 
-    def _keep(self, memory: Memory) -> None:
+    def _keep(self, memory: UserMemory) -> None:
         number, self._next = self._next, self._next + 1
         self._chunks[number] = memory
         for place, user in enumerate(memory.facts.column("user_id").to_pylist()):
@@ -145,7 +145,7 @@ class UserFeatures:
             for part in whole.parts(_PIECE_ROWS):
                 self._keep(part)
 
-    def _whole(self) -> Memory:
+    def _whole(self) -> UserMemory:
         """The memory of all users who are not forgotten, newest first of each."""
         oldest = self._oldest()
         parts = []
@@ -157,7 +157,7 @@ class UserFeatures:
             if oldest is not None:
                 kept &= chunk.facts.column("last_time").to_numpy() >= oldest
             parts.append(chunk.take(np.flatnonzero(kept)))
-        return Memory.concat(parts)
+        return UserMemory.concat(parts)
 
     def _oldest(self) -> int | None:
         """Users whose last remembered event is older (ms) start anew at whatever they do next."""
@@ -203,7 +203,7 @@ class UserFeatures:
         elif entry.kind == _HELD:
             self._held.events = join_batches([self._held.events, decode(entry.data)])
         elif entry.kind == _MEMORY:
-            self._keep(Memory.from_bytes(entry.data))
+            self._keep(UserMemory.from_bytes(entry.data))
         else:
             self.frontier, *flat = struct.unpack(f">{len(entry.data) // 8}q", entry.data)
             self._revisions = dict(zip(flat[::2], flat[1::2], strict=True))
@@ -216,10 +216,11 @@ class UserFeatures:
         if whole.facts.num_rows:
             for part in whole.parts(_PIECE_ROWS):
                 yield Entry(_MEMORY, part.to_bytes())
-        yield Entry(_FIRED, self._fired())
         held = self._held.events
         for start in range(0, held.num_rows, _PIECE_ROWS):
             yield Entry(_HELD, encode(compact_dictionaries(held.slice(start, _PIECE_ROWS))))
+        # After what is held: who is forgotten hangs on the oldest event of an open window.
+        yield Entry(_FIRED, self._fired())
         for tick, parts in sorted(self._waiting.items()):
             for data in parts:
                 yield Entry(_EVENTS, _SIGNED.pack(tick) + data)

@@ -25,12 +25,12 @@ __all__ = [
     "CODED_EVENTS",
     "Columns",
     "assemble",
-    "bools",
+    "bools_of",
     "from_events",
     "join",
     "known",
     "parse_times",
-    "whole",
+    "whole_numbers",
 ]
 
 _TYPES = pa.array(EVENT_TYPES)
@@ -123,11 +123,11 @@ def _says_nothing(column: pa.Array) -> np.ndarray | None:
     if column.null_count == len(column):
         return None
     if pa.types.is_dictionary(column.type):
-        empty = np.append(bools(pc.is_in(column.dictionary, value_set=_NOTHING)), False)
+        empty = np.append(bools_of(pc.is_in(column.dictionary, value_set=_NOTHING)), False)
         if not empty.any():
             return None
         return np.asarray(empty[column.indices.fill_null(len(empty) - 1).to_numpy()])
-    return bools(pc.is_in(column, value_set=_NOTHING))
+    return bools_of(pc.is_in(column, value_set=_NOTHING))
 
 
 def assemble(columns: Columns, now_ms: int) -> tuple[pa.RecordBatch, np.ndarray]:
@@ -136,7 +136,7 @@ def assemble(columns: Columns, now_ms: int) -> tuple[pa.RecordBatch, np.ndarray]
     Columns may come dictionary-encoded or plain; a row that breaks a rule is left out.
     """
     codes = pc.index_in(_written(columns.event_type), value_set=_TYPES)
-    ok = columns.ok & bools(codes.is_valid())
+    ok = columns.ok & bools_of(codes.is_valid())
     for ids in (columns.event_id, columns.user_id, columns.item_id):
         ok &= _good_ids(ids)
     ok &= (columns.time_ms >= EARLIEST_MS) & (columns.time_ms <= now_ms + MAX_AHEAD_MS)
@@ -170,7 +170,7 @@ def _written(array: pa.Array) -> pa.Array:
     return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
 
 
-def bools(array: pa.Array) -> np.ndarray:
+def bools_of(array: pa.Array) -> np.ndarray:
     """A boolean column without nulls → numpy."""
     return array.to_numpy(zero_copy_only=False)
 
@@ -196,9 +196,9 @@ def _good_ids(array: pa.Array) -> np.ndarray:
     sizes = np.diff(spans)
     good = (sizes > 0) & (sizes <= MAX_ID_BYTES)
     if array.null_count:
-        good &= bools(array.is_valid())
+        good &= bools_of(array.is_valid())
     if len(array) and not text[spans[0] : spans[-1]].all():
-        good &= ~bools(pc.match_substring(array, "\0").fill_null(True))
+        good &= ~bools_of(pc.match_substring(array, "\0").fill_null(True))
     return good
 
 
@@ -215,12 +215,12 @@ def _finite(value: pa.Array) -> np.ndarray:
     return np.isfinite(value.fill_null(0).to_numpy())
 
 
-def whole(numbers: pa.DoubleArray) -> tuple[pa.Int64Array, np.ndarray]:
+def whole_numbers(numbers: pa.DoubleArray) -> tuple[pa.Int64Array, np.ndarray]:
     """Numbers → (believable dwells, int64; bool `[rows]`: null, or a whole number among those).
 
     NaN becomes -1, which stays: `known` counts both.
     """
-    there = bools(numbers.is_valid())
+    there = bools_of(numbers.is_valid())
     values = numbers.fill_null(0.0).to_numpy()
     values = np.where(np.isnan(values), UNKNOWN_DWELL, values)
     good = (values >= 0) & (values <= MAX_DWELL_MS) & (values == np.floor(values))
@@ -234,7 +234,7 @@ def _small(context: pa.Array) -> np.ndarray:
         return np.ones(len(context), bool)
     spans = np.frombuffer(context.buffers()[1], np.int32)
     spans = spans[context.offset : context.offset + len(context) + 1]
-    return (np.diff(spans) <= MAX_CONTEXT_ENTRIES) | ~bools(context.is_valid())
+    return (np.diff(spans) <= MAX_CONTEXT_ENTRIES) | ~bools_of(context.is_valid())
 
 
 def parse_times(texts: pa.StringArray) -> tuple[np.ndarray, np.ndarray]:
@@ -263,7 +263,7 @@ def parse_times(texts: pa.StringArray) -> tuple[np.ndarray, np.ndarray]:
         else:
             grid = text[starts[:, None] + np.arange(length, dtype=np.int32)]
         millis[rows], ok[rows] = _times_of_length(np.ascontiguousarray(grid.T))
-    return millis, ok & bools(texts.is_valid())
+    return millis, ok & bools_of(texts.is_valid())
 
 
 def _times_of_length(grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

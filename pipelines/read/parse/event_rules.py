@@ -26,6 +26,7 @@ __all__ = [
     "Event",
     "Fault",
     "check",
+    "excerpt",
     "extra_fields",
     "id_problem",
     "known",
@@ -33,7 +34,6 @@ __all__ = [
     "parse_line",
     "parse_time",
     "read_line",
-    "shown",
 ]
 
 FIELDS = tuple(EVENTS.names)
@@ -166,7 +166,7 @@ def load_line(line: bytes) -> tuple[dict[str, Any], Fault | None]:
     except (msgspec.DecodeError, RecursionError) as error:
         return _salvage(line, str(error))
     if not isinstance(record, dict):
-        return {}, Fault("bad_json", f"line: got {shown(record)}, expected an object")
+        return {}, Fault("bad_json", f"line: got {excerpt(record)}, expected an object")
     return record, None
 
 
@@ -250,26 +250,31 @@ def _check_types(record: Mapping[str, Any]) -> None:
     for name in TEXTS:
         value = record.get(name)
         if value is not None and not isinstance(value, str):
-            raise _FaultError("bad_type", f"{name}: got {shown(value)}, expected text")
+            raise _FaultError("bad_type", f"{name}: got {excerpt(value)}, expected text")
     time = record["event_time"]
     if isinstance(time, bool) or not isinstance(time, str | int):
         raise _FaultError(
             "bad_type",
-            f"event_time: got {shown(time)}, expected RFC 3339 text or integer epoch milliseconds",
+            f"event_time: got {excerpt(time)}, expected RFC 3339 text or integer"
+            " epoch milliseconds",
         )
     for name in ("dwell_ms", "value"):
         value = record.get(name)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise _FaultError("bad_type", f"{name}: got {shown(value)}, expected a number")
+            raise _FaultError("bad_type", f"{name}: got {excerpt(value)}, expected a number")
     dwell = record.get("dwell_ms")
     if isinstance(dwell, float) and math.isfinite(dwell) and dwell != int(dwell):
         raise _FaultError("bad_type", f"dwell_ms: got {dwell!r}, expected a whole number")
     context = record.get("context")
     if context is not None and not isinstance(context, dict):
-        raise _FaultError("bad_type", f"context: got {shown(context)}, expected an object of texts")
+        raise _FaultError(
+            "bad_type", f"context: got {excerpt(context)}, expected an object of texts"
+        )
     for key, value in (context or {}).items():
         if value is not None and not isinstance(value, str):
-            raise _FaultError("bad_type", f"context.{_cut(key)}: got {shown(value)}, expected text")
+            raise _FaultError(
+                "bad_type", f"context.{_cut(key)}: got {excerpt(value)}, expected text"
+            )
 
 
 def _check_values(record: Mapping[str, Any]) -> None:
@@ -280,16 +285,16 @@ def _check_values(record: Mapping[str, Any]) -> None:
     if record["event_type"] not in _TYPES:
         raise _FaultError(
             "bad_value",
-            f"event_type: got {shown(record['event_type'])}, expected {', '.join(EVENT_TYPES)}",
+            f"event_type: got {excerpt(record['event_type'])}, expected {', '.join(EVENT_TYPES)}",
         )
     dwell = record.get("dwell_ms")
     if dwell is not None and not 0 <= dwell <= MAX_DWELL_MS:
         raise _FaultError(
-            "bad_value", f"dwell_ms: got {shown(dwell)}, expected 0 to {MAX_DWELL_MS}"
+            "bad_value", f"dwell_ms: got {excerpt(dwell)}, expected 0 to {MAX_DWELL_MS}"
         )
     value = record.get("value")
     if value is not None and not _is_finite(value):
-        raise _FaultError("bad_value", f"value: got {shown(value)}, expected a finite number")
+        raise _FaultError("bad_value", f"value: got {excerpt(value)}, expected a finite number")
     entries = sum(text is not None for text in (record.get("context") or {}).values())
     if entries > MAX_CONTEXT_ENTRIES:
         raise _FaultError("bad_value", f"context: {entries} entries, expected at most 32")
@@ -303,7 +308,7 @@ def id_problem(value: str) -> str | None:
     if size > MAX_ID_BYTES:
         return f"{size} bytes, expected at most {MAX_ID_BYTES}"
     if "\0" in value:
-        return f"got {shown(value)}, expected no NUL byte"
+        return f"got {excerpt(value)}, expected no NUL byte"
     return None
 
 
@@ -319,15 +324,15 @@ def _check_time(value: str | int, now_ms: int) -> int:
     if time is None:
         raise _FaultError(
             "bad_time",
-            f"event_time: got {shown(value)}, expected RFC 3339 with an offset,"
+            f"event_time: got {excerpt(value)}, expected RFC 3339 with an offset,"
             " such as 2025-01-31T12:00:00Z",
         )
     if time < EARLIEST_MS:
-        raise _FaultError("bad_time", f"event_time: got {shown(value)}, expected 1990 or later")
+        raise _FaultError("bad_time", f"event_time: got {excerpt(value)}, expected 1990 or later")
     if time > now_ms + MAX_AHEAD_MS:
         raise _FaultError(
             "bad_time",
-            f"event_time: got {shown(value)}, expected at most a day after {_iso(now_ms)}",
+            f"event_time: got {excerpt(value)}, expected at most a day after {_iso(now_ms)}",
         )
     return time
 
@@ -359,7 +364,7 @@ def _iso(now_ms: int) -> str:
     return (_EPOCH + timedelta(milliseconds=now_ms)).isoformat(timespec="seconds")
 
 
-def shown(value: Any) -> str:
+def excerpt(value: Any) -> str:
     """A received value as a message shows it."""
     return _cut(repr(value)) if not isinstance(value, dict | list) else f"a {type(value).__name__}"
 

@@ -15,12 +15,12 @@ from pipelines.read.parse.column_rules import (
     CODED_EVENTS,
     Columns,
     assemble,
-    bools,
+    bools_of,
     from_events,
     join,
     known,
     parse_times,
-    whole,
+    whole_numbers,
 )
 from pipelines.read.parse.event_rules import (
     MAX_LINE_BYTES,
@@ -187,10 +187,10 @@ class _Index:
         line = self.text.line(int(lines[0]))
         if isinstance(parse_line(line, now_ms), Fault):
             return None
-        template = templates.learn(line)
+        template = templates.learn_template(line)
         if template is None or len(lines) < _MANY:
             return template
-        fits = templates.fit(template, self.of(lines[:: len(lines) // _SAMPLE]))
+        fits = templates.matching_lines(template, self.of(lines[:: len(lines) // _SAMPLE]))
         return template if fits.sum() * 16 >= len(fits) else None
 
 
@@ -236,9 +236,9 @@ def _lines_with(text: _Text, places: np.ndarray) -> np.ndarray:
 
 def _is_utf8(text: _Text) -> bool:
     bounds = pa.py_buffer(np.append(text.starts, text.ends[-1]))
-    whole = pa.Array.from_buffers(pa.string(), len(text.starts), [None, bounds, text.data])
+    whole_numbers = pa.Array.from_buffers(pa.string(), len(text.starts), [None, bounds, text.data])
     try:
-        whole.validate(full=True)
+        whole_numbers.validate(full=True)
     except pa.ArrowInvalid:
         return False
     return True
@@ -257,10 +257,10 @@ def _columns(slots: pa.RecordBatch) -> Columns:
     times, ok = parse_times(slots.column("event_time"))
     digits = slots.column("time_ms")
     if digits.null_count < len(slots):
-        known = bools(digits.is_valid())
+        known = bools_of(digits.is_valid())
         times = np.where(known, digits.cast(pa.int64()).fill_null(0).to_numpy(), times)
         ok |= known
-    dwell, sound = whole(slots.column("dwell_ms").cast(pa.float64()))
+    dwell, sound = whole_numbers(slots.column("dwell_ms").cast(pa.float64()))
     same = ("event_id", "user_id", "item_id", "event_type", "session_id", "platform", "context")
     return Columns(
         time_ms=times,

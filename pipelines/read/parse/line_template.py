@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from pipelines.read.parse.event_rules import FIELDS, NOT_SET
 from pipelines.schema import CONTEXT
 
-__all__ = ["NONE", "SLOTS", "Lines", "Template", "fit", "learn", "read"]
+__all__ = ["NONE", "SLOTS", "Lines", "Template", "learn_template", "matching_lines", "read"]
 
 SLOTS = pa.schema(
     [
@@ -69,7 +69,7 @@ class Template:
     has_context: bool = False
 
 
-def learn(line: bytes) -> Template | None:
+def learn_template(line: bytes) -> Template | None:
     """Take a line apart.
 
     Args:
@@ -145,7 +145,7 @@ class _Match:
     rows: np.ndarray  # int64 [matched]; which of the lines
 
 
-def fit(template: Template, lines: Lines) -> np.ndarray:
+def matching_lines(template: Template, lines: Lines) -> np.ndarray:
     """Bool `[lines]`: those that have the template's shape."""
     fitting = np.zeros(len(lines.starts), bool)
     fitting[_match(template, lines).rows] = True

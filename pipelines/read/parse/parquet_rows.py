@@ -13,11 +13,11 @@ from pipelines.read.parse.column_rules import (
     CODED_EVENTS,
     Columns,
     assemble,
-    bools,
+    bools_of,
     from_events,
     known,
     parse_times,
-    whole,
+    whole_numbers,
 )
 from pipelines.read.parse.event_rules import FIELDS, Event, check
 from pipelines.read.parse.parsed import Parsed, dead_letters
@@ -188,7 +188,7 @@ def times(array: pa.Array) -> tuple[np.ndarray, np.ndarray]:
         return times(array.dictionary_decode())
     if is_text(kind):
         return parse_times(_text(array)[0])
-    there = bools(array.is_valid())
+    there = bools_of(array.is_valid())
     if kind == pa.uint64():
         array = pc.min_element_wise(array, pa.scalar(2**62, pa.uint64()))
     ticks = array.cast(pa.int64()).fill_null(0).to_numpy()
@@ -211,7 +211,7 @@ def _dwell(array: pa.Array) -> tuple[pa.Array, np.ndarray]:
         array = array.dictionary_decode()
     if pa.types.is_signed_integer(array.type):
         return array.cast(pa.int64()), np.ones(len(array), bool)
-    return whole(array.cast(pa.float64(), safe=False))
+    return whole_numbers(array.cast(pa.float64(), safe=False))
 
 
 def _context(array: pa.Array) -> pa.Array:

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.bounded.frontier import needed, reached
+from pipelines.bounded.between_runs.frontier import needed, reached
 
 HOUR = 3_600_000
 TIMES = st.lists(st.tuples(st.integers(0, 100 * HOUR), st.integers(0, 9)), min_size=1)

@@ -8,15 +8,15 @@ from hypothesis import strategies as st
 from rows import feature_rows
 
 from pipelines.arrow.hashing import hash_strings
-from pipelines.bounded.run_state import (
-    Past,
+from pipelines.bounded.between_runs.run_state import (
+    RunState,
     advance,
+    as_revisions,
     last_end,
-    load,
+    load_run_state,
     read_ends,
-    revise,
-    save,
-    tell_apart,
+    save_run_state,
+    split_by_novelty,
     write_ends,
     write_ids,
 )
@@ -33,11 +33,11 @@ def batch(*events: tuple[str, int]) -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist(rows, schema=EVENTS)
 
 
-def past(*seen: tuple[str, int], frontier: int, **more) -> Past:
+def past(*seen: tuple[str, int], frontier: int, **more) -> RunState:
     ids = hash_strings(pa.array([name for name, _ in seen], pa.string()))
     order = np.argsort(ids)
     times = np.array([time for _, time in seen], np.int64)
-    return Past(frontier=frontier, ids=ids[order], times=times[order], **more)
+    return RunState(frontier=frontier, ids=ids[order], times=times[order], **more)
 
 
 def names(events: pa.RecordBatch) -> list[str]:
@@ -45,14 +45,14 @@ def names(events: pa.RecordBatch) -> list[str]:
 
 
 def test_before_any_run_every_event_is_fresh():
-    told = tell_apart(batch(("a", 0), ("b", -HOUR)), Past(), CONFIG)
+    told = split_by_novelty(batch(("a", 0), ("b", -HOUR)), RunState(), CONFIG)
     assert (names(told.fresh), told.repeats, told.others) == (["a", "b"], 0, 0)
 
 
 def test_each_event_is_told_apart_by_its_id_and_its_age():
     older = {"older": hash_strings(pa.array(["ancient"])), "older_times": np.array([3 * HOUR])}
     stood = past(("seen", 95 * HOUR), ("long ago", 89 * HOUR), frontier=100 * HOUR, **older)
-    told = tell_apart(
+    told = split_by_novelty(
         batch(
             ("seen", 95 * HOUR),  # a repeat
             ("seen", 105 * HOUR),  # within the horizon of 95: a repeat
@@ -75,7 +75,7 @@ def test_each_event_is_told_apart_by_its_id_and_its_age():
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 120 * HOUR))))
 def test_every_event_is_exactly_one_thing(events):
     stood = past(("a", 95 * HOUR), ("b", 99 * HOUR), frontier=100 * HOUR)
-    told = tell_apart(batch(*events), stood, CONFIG)
+    told = split_by_novelty(batch(*events), stood, CONFIG)
     parts = told.fresh.num_rows + told.too_late.num_rows + told.repeats
     assert parts == len(events)
 
@@ -91,14 +91,14 @@ def test_rows_of_fired_windows_become_revisions():
     rows = feature_rows(12, per_window=4)  # three windows
     first, second, third = sorted(set(rows.rows.column("window_end").cast(pa.int64()).to_pylist()))
     config = FeatureConfig(allowed_lateness="1m")
-    stood = Past(frontier=second, revisions={first: 3})
-    told = revise(rows, stood, config)
+    stood = RunState(frontier=second, revisions={first: 3})
+    told = as_revisions(rows, stood, config)
     ends = told.rows.column("window_end").cast(pa.int64()).to_pylist()
     numbers = set(zip(ends, told.rows.column("revision").to_pylist(), strict=True))
     assert numbers == {(first, 4), (second, 1), (third, 0)}
-    gone = revise(rows, Past(frontier=third), FeatureConfig(allowed_lateness="1m"))
+    gone = as_revisions(rows, RunState(frontier=third), FeatureConfig(allowed_lateness="1m"))
     assert len(gone) == 8, "a window more than a minute behind is not revised"
-    assert revise(rows, Past(), config) is rows
+    assert as_revisions(rows, RunState(), config) is rows
 
 
 def test_what_a_run_leaves_is_what_the_next_one_finds(tmp_path):
@@ -110,14 +110,14 @@ def test_what_a_run_leaves_is_what_the_next_one_finds(tmp_path):
     recent, old = frontier - HOUR, frontier - 11 * HOUR
     write_ids(tmp_path / "ids-0.arrow", np.array([7, 5], np.uint64), np.array([recent, old]))
     write_ids(tmp_path / "ids-1.arrow", np.array([7], np.uint64), np.array([recent + 1]))
-    before = Past(frontier=5, ids=np.array([9], np.uint64), times=np.array([recent + 2]))
+    before = RunState(frontier=5, ids=np.array([9], np.uint64), times=np.array([recent + 2]))
     now = advance(before, ends, tmp_path.glob("ids-*.arrow"), CONFIG)
     assert (now.frontier, now.newest) == (frontier, recent + 2)
     assert now.ids.tolist() == [7, 9]
     assert now.times.tolist() == [recent + 1, recent + 2]
     folder = tmp_path / "state"
-    save(folder, now)
-    again = load(folder)
+    save_run_state(folder, now)
+    again = load_run_state(folder)
     assert again.revisions == now.revisions == ends
     assert (again.frontier, again.newest) == (now.frontier, now.newest)
     assert again.ids.tolist() == [7, 9]
@@ -125,29 +125,29 @@ def test_what_a_run_leaves_is_what_the_next_one_finds(tmp_path):
 
 
 def test_nothing_left_is_the_beginning(tmp_path):
-    assert load(tmp_path / "nothing").frontier == Past().frontier
+    assert load_run_state(tmp_path / "nothing").frontier == RunState().frontier
 
 
 def test_a_repeat_is_another_event_where_user_item_or_time_differ():
     one = np.array([HOUR, HOUR, HOUR], np.int64)
     users, items = (hash_strings(pa.array(3 * [name])) for name in "ui")
     ids = np.sort(hash_strings(pa.array(["a", "b", "c"])))
-    stood = Past(frontier=HOUR, ids=ids, times=one, users=users, items=items)
+    stood = RunState(frontier=HOUR, ids=ids, times=one, users=users, items=items)
     blank = dict.fromkeys(EVENTS.names) | {"user_id": "u", "item_id": "i", "event_type": "view"}
     same = {"event_id": "a", "event_time": HOUR}
     rows = [same, same | {"user_id": "v"}, same | {"item_id": "j"}, same | {"event_time": HOUR - 1}]
     events = pa.RecordBatch.from_pylist([blank | row for row in rows], schema=EVENTS)
-    told = tell_apart(events, stood, CONFIG)
+    told = split_by_novelty(events, stood, CONFIG)
     assert (told.repeats, told.others, told.fresh.num_rows) == (4, 3, 0)
 
 
-def leave(folder, at: list[int], users: list[str], before: Past | None = None) -> Past:
+def leave(folder, at: list[int], users: list[str], before: RunState | None = None) -> RunState:
     """Where a run stands after events at these times, in windows of an hour."""
     times = np.array(at, np.int64)
     ids = hash_strings(pa.array([f"{len(str(folder))}-{n}" for n in range(len(at))]))
     write_ids(folder / "ids-0.arrow", ids, times, hash_strings(pa.array(users)), ids)
     ends = dict.fromkeys(last_end(times, CONFIG.window).tolist(), 0)
-    return advance(before or Past(), ends, [folder / "ids-0.arrow"], CONFIG)
+    return advance(before or RunState(), ends, [folder / "ids-0.arrow"], CONFIG)
 
 
 def test_one_wrong_clock_moves_the_frontier_for_nobody(tmp_path):
@@ -160,11 +160,11 @@ def test_one_wrong_clock_moves_the_frontier_for_nobody(tmp_path):
     assert (bent.frontier, bent.newest) == (right.frontier, odd)
     assert bent.revisions == {odd + HOUR: 0}, "what was told ahead of the frontier is remembered"
     next_day = batch(*((f"n{n}", 30 * HOUR + n * HOUR // 10) for n in range(300)))
-    assert tell_apart(next_day, bent, CONFIG).fresh.num_rows == 300
+    assert split_by_novelty(next_day, bent, CONFIG).fresh.num_rows == 300
     # Once the log has come so far, the odd window is one that was told.
     rows = feature_rows(4, per_window=4)
     end = rows.rows.column("window_end").cast(pa.int64())[0].as_py()
-    revised = revise(rows, Past(frontier=end - HOUR, revisions={end: 0}), CONFIG)
+    revised = as_revisions(rows, RunState(frontier=end - HOUR, revisions={end: 0}), CONFIG)
     assert set(revised.rows.column("revision").to_pylist()) == {1}
 
 
@@ -180,7 +180,7 @@ def test_a_log_that_goes_on_moves_the_frontier(tmp_path):
 
 
 def test_what_is_remembered_of_old_ids_has_a_limit(tmp_path, monkeypatch):
-    monkeypatch.setattr("pipelines.bounded.run_state.OLDER", 3)
+    monkeypatch.setattr("pipelines.bounded.between_runs.run_state.OLDER", 3)
     stood = leave(tmp_path, [n * HOUR for n in range(30)], [f"u{n % 7}" for n in range(30)])
     # The frontier is at 30 h: what is not within ten hours of it is old, of that the newest stay.
     assert sorted(stood.older_times.tolist()) == [17 * HOUR, 18 * HOUR, 19 * HOUR]

@@ -65,12 +65,12 @@ def test_an_example_names_the_line_of_its_file(tmp_path):
 def test_an_export_has_one_record_a_line(tmp_path):
     spread = b'{\n "user_id": "\xc3\xbc", "n": 12345678901234567890123, "x": 1.50\n}'
     batch = letters(
-        ("bad_type", 0, spread), ("bad_json", 9, b"a\r\nb"), ("bad_json", 20, b"\xff\x00")
+        ("bad_type", 0, spread), ("bad_json", 9, b"a\r\nb"), ("bad_json", 20, b"\xff\x01")
     )
     done = export([batch], tmp_path / "mend.jsonl")
     assert (done.records, done.cut) == (3, 0)
     first, *others = (tmp_path / "mend.jsonl").read_bytes().split(b"\n")
-    assert others == [b"a b", b"\xff\x00", b""]
+    assert others == [b"a b", b"\xff\x01", b""]
     assert b"1.50" in first  # as it was written
     assert json.loads(first) == json.loads(spread)
 
@@ -78,6 +78,13 @@ def test_an_export_has_one_record_a_line(tmp_path):
 def test_an_export_tells_of_records_that_are_not_whole(tmp_path):
     batch = letters(("too_large", 0, b"[" * (1 << 20)), ("bad_json", 1, b"["))
     assert export([batch], tmp_path / "mend.jsonl").cut == 1
+
+
+def test_an_export_leaves_out_what_is_no_text(tmp_path):
+    batch = letters(("bad_wire", 0, b"\x00\x00\x00\x00\x07abc"), ("bad_wire", 1, b"{}"))
+    done = export([batch], tmp_path / "mend.jsonl")
+    assert (done.records, done.binary) == (1, 1)
+    assert (tmp_path / "mend.jsonl").read_bytes() == b"{}\n"
 
 
 def test_an_export_to_a_folder_is_refused(tmp_path):

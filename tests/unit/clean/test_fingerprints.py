@@ -10,7 +10,12 @@ from strategies import START, configs, logs
 
 from pipelines.arrow.hashing import hash_strings
 from pipelines.arrow.partition import split
-from pipelines.clean.fingerprints import PRINTS, drop, losers, prints
+from pipelines.clean.fingerprints import (
+    FINGERPRINTS,
+    drop_repeats,
+    fingerprints_of,
+    repeated_fingerprints,
+)
 from pipelines.features.observations import read_log
 from pipelines.schema import EVENTS
 
@@ -26,7 +31,7 @@ def content(events):
 def survivors(events, horizon):
     """What reaches the kernel, by the two steps that the job takes."""
     batch = batch_of(events)
-    batch = drop(batch, [losers(prints(batch), horizon)])
+    batch = drop_repeats(batch, [repeated_fingerprints(fingerprints_of(batch), horizon)])
     log = read_log(batch)
     rows = batch.take(pa.array(log.source)).to_pylist()
     for row in rows:
@@ -74,9 +79,9 @@ def test_one_id_of_several_users_counts_once():
 
 
 def test_prints_keep_names_and_types():
-    batch = prints(batch_of([event(0)]))
-    assert batch.schema.types == PRINTS.types
-    assert batch.schema.names == PRINTS.names
+    batch = fingerprints_of(batch_of([event(0)]))
+    assert batch.schema.types == FINGERPRINTS.types
+    assert batch.schema.names == FINGERPRINTS.names
 
 
 @given(st.lists(st.text(max_size=20)), st.integers(0, 5))

@@ -7,7 +7,7 @@ from oracle import deduplicate, feature_rows, from_batch, row_key
 from strategies import START, configs, logs
 
 from pipelines.config import FeatureConfig, WindowSpec
-from pipelines.features.user_state import Memory, go_on
+from pipelines.features.user_state import UserMemory, rows_and_memory
 from pipelines.schema import EVENTS
 
 fixed = st.builds(
@@ -23,12 +23,12 @@ def batch_of(events):
 
 def steps(events, cuts, config):
     """Rows of a log in steps that end at `cuts`, ms since the epoch."""
-    memory, rows, left = Memory.empty(), [], events
+    memory, rows, left = UserMemory.empty(), [], events
     for cut in [*sorted(cuts), 1 << 60]:
         due = [e for e in left if e["event_time"] < cut]
         left = [e for e in left if e["event_time"] >= cut]
-        found, memory, _ = go_on(memory, batch_of(due), config)
-        memory = Memory.from_bytes(memory.to_bytes())
+        found, memory, _ = rows_and_memory(memory, batch_of(due), config)
+        memory = UserMemory.from_bytes(memory.to_bytes())
         rows += from_batch(found.materialise())
     return sorted(rows, key=row_key), memory
 

@@ -7,8 +7,8 @@ import pytest
 from apache_beam.runners.runner import PipelineState
 
 from models.store.store import Store
-from pipelines.bounded.run_state import Past
-from pipelines.bounded.store_compatibility import summary
+from pipelines.bounded.between_runs.run_state import RunState
+from pipelines.bounded.between_runs.store_compatibility import summary
 from pipelines.errors import JobError
 from pipelines.live.launch import _counted, _wait
 
@@ -57,11 +57,11 @@ def test_any_other_end_is_a_failure() -> None:
 def test_what_a_cluster_has_forgotten_is_null_and_never_0(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     store.create({})
-    told = summary(store, {"rows": 5}, Past())
+    told = summary(store, {"rows": 5}, RunState())
     assert [told[name] for name in ("read", "valid", "duplicates", "dead")] == [None] * 4
     assert told["rows"] == 5
     counted = {"rows": 5, "read": 9, "valid": 8, "dead_bad_json": 1}
-    told = summary(store, counted, Past())
+    told = summary(store, counted, RunState())
     assert (told["read"], told["valid"], told["dead"]) == (9, 8, {"bad_json": 1})
 
 

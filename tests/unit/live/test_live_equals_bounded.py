@@ -14,20 +14,20 @@ from models.store.store import Store
 from pipelines.arrow.columns import as_int64
 from pipelines.arrow.ipc import concat
 from pipelines.batches.micro_batch import LogBatches
-from pipelines.clean.fingerprints import drop, losers, prints
+from pipelines.clean.fingerprints import drop_repeats, fingerprints_of, repeated_fingerprints
 from pipelines.clean.quarantine import Suspicion
 from pipelines.config import BatchConfig, CleanConfig, FeatureConfig, WindowSpec, parse_duration
 from pipelines.features.aggregate import aggregate
 from pipelines.features.observations import observe, read_log
 from pipelines.features.rows import FeatureRows
-from pipelines.features.user_state import Memory, go_on
+from pipelines.features.user_state import UserMemory, rows_and_memory
 from pipelines.live.state.journal import Entry
 from pipelines.live.state.micro_batches import Cutter, LiveLog
 from pipelines.live.state.seen_events import SeenEvents
 from pipelines.live.state.timer_grid import TimerGrid
 from pipelines.live.state.user_features import UserFeatures
 from pipelines.schema import EVENT_TYPES, EVENTS
-from tests.support.strategies import configs, logs
+from tests.support.strategies import START, configs, logs
 
 lasting = configs.map(lambda config: config.model_copy(update={"allowed_lateness": 86_400_000}))
 
@@ -53,7 +53,9 @@ def plain(parts: list) -> list[dict[str, Any]]:
 
 def unique(events: list[dict[str, Any]], config: FeatureConfig) -> pa.RecordBatch:
     whole = batch(events)
-    return drop(whole, [losers(prints(whole), config.dedupe_horizon)])
+    return drop_repeats(
+        whole, [repeated_fingerprints(fingerprints_of(whole), config.dedupe_horizon)]
+    )
 
 
 def bounded(
@@ -277,7 +279,7 @@ def test_the_kernel_goes_on_from_a_memory_as_if_it_had_seen_it_all(
         return event["event_time"] // size * size + size
 
     ticks = sorted({tick_of_one(e) for e in distinct})
-    memory, parts = Memory.empty(), []
+    memory, parts = UserMemory.empty(), []
     for tick in ticks:
         now = [e for e in distinct if tick_of_one(e) == tick]
         users = {e["user_id"] for e in now}
@@ -285,10 +287,12 @@ def test_the_kernel_goes_on_from_a_memory_as_if_it_had_seen_it_all(
         mine = [place for place, user in enumerate(known) if user in users]
         others = [place for place in range(len(known)) if place not in mine]
         part = memory.take(np.array(mine, np.int64))
-        rows, new, repeats = go_on(Memory.from_bytes(part.to_bytes()), batch(now), config)
+        rows, new, repeats = rows_and_memory(
+            UserMemory.from_bytes(part.to_bytes()), batch(now), config
+        )
         assert repeats == 0
         parts.append(rows)
-        memory = Memory.concat([memory.take(np.array(others, np.int64)), new])
+        memory = UserMemory.concat([memory.take(np.array(others, np.int64)), new])
     assert plain(parts) == bounded(distinct, config)
 
 
@@ -300,5 +304,17 @@ def test_ticks_are_the_ends_of_windows() -> None:
 
 
 def test_no_batches_is_an_empty_memory() -> None:
-    assert Memory.empty().facts.num_rows == 0
+    assert UserMemory.empty().facts.num_rows == 0
     assert concat([], EVENTS).num_rows == 0
+
+
+def test_a_restart_forgets_nobody_whose_windows_are_open() -> None:
+    # Retention is shorter than a window: an event outlives, in open windows, who it follows.
+    given = {"window": "sliding:5s/2s", "session_gap": "0", "retention": "3s", "history": 0}
+    config = FeatureConfig.model_validate({**given, "dedupe_horizon": "0"})
+    blank = dict.fromkeys(EVENTS.names) | {"user_id": "u", "item_id": "i", "event_type": "like"}
+    seconds = enumerate([0, 1, 7, 10])
+    events = [blank | {"event_id": f"e{n}", "event_time": START + 1_000 * s} for n, s in seconds]
+    for seed in range(20):
+        parts, _, _ = live([*events], config, seed)
+        assert plain(parts) == bounded([*events], config)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipelines.bounded.run_state import Past, save
+from pipelines.bounded.between_runs.run_state import RunState, save_run_state
 from pipelines.config import FeatureConfig
 from pipelines.live.state.start_state import StartState
 from pipelines.schema import EVENTS
@@ -22,7 +22,7 @@ def test_a_window_that_was_told_ahead_of_the_frontier_is_revised(tmp_path: Path)
     start = 1_000_000 * MINUTE
     frontier, ahead = start + 2 * MINUTE, start + 600 * MINUTE
     (tmp_path / "state").mkdir()
-    save(tmp_path / "state", Past(frontier=frontier, revisions={ahead: 0}))
+    save_run_state(tmp_path / "state", RunState(frontier=frontier, revisions={ahead: 0}))
     users = StartState(CONFIG, tmp_path / "state").users(0)
     told = {}
     for end in (frontier, frontier + MINUTE, ahead, ahead + MINUTE):

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from pipelines.errors import SourceError
+from pipelines.errors import JobError, SourceError
 from pipelines.read.kafka.source_spec import KafkaSource
 from pipelines.read.kafka.wire.outcome import WireError
 from pipelines.read.kafka.wire.registry import Registry
@@ -114,6 +114,16 @@ def test_a_registry_that_is_busy_is_waited_for(small: SmallRegistry) -> None:
     assert len(small.asked) == 3
 
 
+def test_a_registry_that_goes_away_fails_the_job_and_not_the_request(small: SmallRegistry) -> None:
+    small.put(1, '"string"')
+    client = Registry(small.url, wait_s=0.1)
+    small.failing = 1_000
+    with pytest.raises(JobError, match=r"does not answer \(status 503\), and schema 1 is needed"):
+        client.schema(1)
+    small.failing = 0
+    assert client.schema(1).kind == "AVRO"  # it was not taken for unknown
+
+
 def test_a_password_is_sent_and_its_lack_told(small: SmallRegistry, tmp_path: Path) -> None:
     small.put(1, '"string"')
     small.password = "me:a:b"
@@ -134,7 +144,7 @@ def test_a_registry_that_is_away_or_empty_or_none_is_refused(small: SmallRegistr
     small.answers["/subjects"] = {"error": 1}
     with pytest.raises(SourceError, match="is no schema registry"):
         Registry(small.url).check()
-    with pytest.raises(SourceError, match=r"127\.0\.0\.1:1 does not answer: ConnectionError"):
+    with pytest.raises(SourceError, match=r"127\.0\.0\.1:1 does not answer \(ConnectionError"):
         Registry("http://127.0.0.1:1", wait_s=0.3).check()
 
 

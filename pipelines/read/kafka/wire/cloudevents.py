@@ -17,9 +17,10 @@ import msgspec
 from pipelines.read.kafka.wire.outcome import Dropped, Node, WireError, as_value, fields_of, is_null
 from pipelines.schema import MAX_ID_BYTES
 
-__all__ = ["attributes_of", "completed", "is_envelope", "is_structured", "opened"]
+__all__ = ["CONTENT_TYPE", "attributes_of", "completed", "is_envelope", "is_structured", "opened"]
 
-_TYPE, _BATCH = b"application/cloudevents", b"application/cloudevents-batch"
+CONTENT_TYPE = b"application/cloudevents"
+_BATCH = b"application/cloudevents-batch"
 _REQUIRED = ("specversion", "id", "source", "type")
 _NAMES = ("id", "source", "time", "type")
 
@@ -35,7 +36,7 @@ def is_structured(headers: Mapping[str, bytes]) -> bool:
     kind = headers.get("content-type", b"").lower()
     if kind.startswith(_BATCH):
         raise WireError("content-type: a batch of CloudEvents, expected one in each value")
-    return kind.startswith(_TYPE)
+    return kind.startswith(CONTENT_TYPE)
 
 
 def is_envelope(fields: Mapping[str, Node]) -> bool:

@@ -75,7 +75,7 @@ class Decoder:
         Where all are lines as they stand, which is usual, none is looked at by itself.
 
         Raises:
-            SourceError: the schema registry cannot be asked.
+            RilletError: the schema registry cannot be asked.
         """
         payload = pa.array(values, pa.binary())
         odd = self._suspects(payload, headers)
@@ -118,11 +118,9 @@ class Decoder:
 
     def is_plain(self, value: bytes | None, headers: Iterable[Header] | None) -> bool:
         """Whether the value is a line as it stands."""
-        if value is None or (headers and self.wire != "json"):
-            return False
-        if self.wire == "json":
-            return True
-        if self.wire != "auto":
+        if value is None or self.wire == "json":
+            return value is not None
+        if self.wire != "auto" or (headers and _says_how(headers)):
             return False
         return value[:1] == b"{" and not value.startswith(_ENVELOPES) and _GONE not in value
 
@@ -132,7 +130,7 @@ class Decoder:
         """What becomes of a value.
 
         Raises:
-            SourceError: the schema registry cannot be asked.
+            RilletError: the schema registry cannot be asked.
         """
         if value is None:
             return Dropped.TOMBSTONE
@@ -198,6 +196,14 @@ class Decoder:
         if debezium.is_change(fields):
             return debezium.row(fields)
         return Dropped.DELETE if debezium.is_deleted(fields) else node
+
+
+def _says_how(headers: Iterable[Header]) -> bool:
+    """Whether headers tell how a value is wrapped; most are about something else."""
+    told = {name.lower(): text or b"" for name, text in headers}
+    if framing.HEADER in told or cloudevents.attributes_of(told):
+        return True
+    return told.get("content-type", b"").lower().startswith(cloudevents.CONTENT_TYPE)
 
 
 def _without_schema(framed: framing.Framed) -> Node:

@@ -19,7 +19,7 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from pipelines.errors import SourceError
+from pipelines.errors import JobError, SourceError
 from pipelines.read.kafka.wire.avro import AvroSchema
 from pipelines.read.kafka.wire.framing import SchemaKey
 from pipelines.read.kafka.wire.outcome import Node, WireError
@@ -134,7 +134,11 @@ class Registry:
         Raises:
             SourceError: it does not answer, lets nobody in, or holds no schema.
         """
-        if not self._get("/subjects", list[str]):
+        try:
+            subjects = self._get("/subjects", list[str])
+        except _AwayError as error:
+            raise SourceError(f"{self._away(error)}; check registry=, or start it") from None
+        if not subjects:
             raise SourceError(
                 f"the schema registry {self.url} holds no schema; check the address, or register "
                 "the schema that the topic is written with"
@@ -145,7 +149,8 @@ class Registry:
 
         Raises:
             WireError: the registry does not know it, or what it knows cannot be used.
-            SourceError: it is away for too long, or lets nobody in.
+            JobError: it is away for too long.
+            SourceError: it lets nobody in.
         """
         if key in self._known:
             return self._known[key]
@@ -154,6 +159,8 @@ class Registry:
             raise WireError(problem)
         try:
             self._known[key] = self._ask(key)
+        except _AwayError as error:
+            raise JobError(f"{self._away(error)}, and schema {key} is needed; start it") from None
         except WireError as error:
             self._unknown[key] = (time.monotonic(), str(error))
             raise
@@ -206,7 +213,8 @@ class Registry:
         """What the registry answers; None where it has nothing of that name.
 
         Raises:
-            SourceError: it is away for too long, or lets nobody in.
+            _AwayError: it is away for too long.
+            SourceError: it lets nobody in.
         """
         import tenacity
 
@@ -216,13 +224,10 @@ class Registry:
             retry=tenacity.retry_if_exception_type(_AwayError),
             reraise=True,
         )
-        try:
-            return retrying(self._get_once, path, kind)
-        except _AwayError as error:
-            raise SourceError(
-                f"the schema registry {self.url} does not answer: {error}; check registry=, or "
-                "start it"
-            ) from None
+        return retrying(self._get_once, path, kind)
+
+    def _away(self, error: _AwayError) -> str:
+        return f"the schema registry {self.url} does not answer ({error})"
 
     def _get_once(self, path: str, kind: Any) -> Any:
         import requests

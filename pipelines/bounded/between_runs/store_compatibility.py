@@ -20,7 +20,14 @@ from models.store.manifest import utc_ms
 from models.store.recovery import recover
 from models.store.store import Store
 from models.store.version_numbers import last_trained_batch
-from pipelines.bounded.run_state import BEGINNING, Past, advance, load, read_ends, save
+from pipelines.bounded.between_runs.run_state import (
+    BEGINNING,
+    RunState,
+    advance,
+    load_run_state,
+    read_ends,
+    save_run_state,
+)
 from pipelines.clean.quarantine import by_rule
 from pipelines.clean.too_late import duration
 from pipelines.clock import wall_clock_ms
@@ -29,7 +36,15 @@ from pipelines.errors import StoreError
 from pipelines.metrics import skipped_records
 from pipelines.schema import DEAD_REASONS
 
-__all__ = ["check", "finish", "held", "pending_path", "put_catalogue", "shuffle_path", "summary"]
+__all__ = [
+    "check",
+    "finish_run",
+    "hold_for_run",
+    "pending_path",
+    "put_catalogue",
+    "shuffle_path",
+    "summary",
+]
 
 _FREE = {("features", "shards"), ("model", "overlap"), ("model", "text_model")}
 """Settings that change neither rows nor versions, or follow from others; of a text model its
@@ -43,7 +58,7 @@ _AFTER_PARSING = ("too_late", "quarantined")
 
 
 @contextmanager
-def held(
+def hold_for_run(
     store: Store, config: JobConfig, clock: Callable[[], int] = wall_clock_ms
 ) -> Iterator[None]:
     """Hold the store for a run, made anew where there is none.
@@ -93,11 +108,11 @@ def put_catalogue(store: Store, entity: str, table: pa.Table | None) -> None:
         read_catalogue(store, entity)  # damaged, it is told before anything is begun
         return
     try:
-        held = read_catalogue(store, entity)
+        hold_for_run = read_catalogue(store, entity)
     except StoreError:
         pass  # damaged: replaced, whatever it was
     else:
-        if held is not None and held.equals(table):
+        if hold_for_run is not None and hold_for_run.equals(table):
             return
         if store.last_batch() > store.last_state():
             raise StoreError(
@@ -108,7 +123,7 @@ def put_catalogue(store: Store, entity: str, table: pa.Table | None) -> None:
     atomic_files.write_file(path, lambda file: pq.write_table(table, file, compression="zstd"))
 
 
-def summary(store: Store, counted: dict[str, int], past: Past) -> dict[str, Any]:
+def summary(store: Store, counted: dict[str, int], past: RunState) -> dict[str, Any]:
     """What a finished run did and what the store has to show for it.
 
     Args:
@@ -216,7 +231,7 @@ def _leaves(table: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
 
 
 def pending_path(store: Store) -> Path:
-    """Where a run collects what the next one has to know (see `pipelines.bounded.run_state`)."""
+    """Where a run collects what the next one has to know (see `run_state`)."""
     return store.root / "state" / "pending"
 
 
@@ -225,7 +240,7 @@ def shuffle_path(store: Store) -> Path:
     return pending_path(store) / "shuffle"
 
 
-def finish(store: Store, config: FeatureConfig, start: int) -> Past:
+def finish_run(store: Store, config: FeatureConfig, start: int) -> RunState:
     """Check that an interrupted run was brought to its end, and mark the end.
 
     Args:
@@ -245,7 +260,7 @@ def finish(store: Store, config: FeatureConfig, start: int) -> Past:
             f"{store.root} holds micro-batches up to {last} of an interrupted run, and these "
             "events have nothing new: give the --events that it began with"
         )
-    past = load(store.state_path(start))
+    past = load_run_state(store.state_path(start))
     if last > start:
         ends = read_ends(pending / "ends.json")
         past = advance(past, ends, pending.glob("ids-*.arrow"), config)
@@ -254,7 +269,7 @@ def finish(store: Store, config: FeatureConfig, start: int) -> Past:
     return past
 
 
-def _leave(pending: Path, past: Past, folder: Path) -> None:
-    save(folder, past)
+def _leave(pending: Path, past: RunState, folder: Path) -> None:
+    save_run_state(folder, past)
     for users in sorted(pending.glob("users-*.bin")):
         shutil.copyfile(users, folder / users.name)

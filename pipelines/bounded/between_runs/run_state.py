@@ -7,7 +7,7 @@ A completed run leaves in `store/state/<last batch>/`:
 | `past.json` | frontier, newest event time, revisions of windows that may yet be revised |
 | `ids.arrow` | id (hash), time, user and item of every event that may yet be repeated |
 | `older.arrow` | id and time of events before that, up to 8 million: to know them again |
-| `users-0003.bin` | `pipelines.features.user_state.Memory` of some users |
+| `users-0003.bin` | `pipelines.features.user_state.UserMemory` of some users |
 
 The next run's events are told apart by it: repeats, late ones, too late ones.
 """
@@ -27,22 +27,22 @@ from models.store import atomic_files
 from pipelines.arrow.columns import Ints, as_int64
 from pipelines.arrow.hashing import Hashes, hash_strings
 from pipelines.arrow.ipc import decode, encode
-from pipelines.bounded.frontier import reached
+from pipelines.bounded.between_runs.frontier import reached
 from pipelines.config import FeatureConfig, WindowSpec
 from pipelines.features.rows import FeatureRows
 
 __all__ = [
     "BEGINNING",
     "OLDER",
-    "Past",
-    "Sorted",
+    "RunState",
+    "SortedByNovelty",
     "advance",
+    "as_revisions",
     "last_end",
-    "load",
+    "load_run_state",
     "read_ends",
-    "revise",
-    "save",
-    "tell_apart",
+    "save_run_state",
+    "split_by_novelty",
     "write_ends",
     "write_ids",
 ]
@@ -61,11 +61,11 @@ _NO_TIMES: Ints = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Past:
+class RunState:
     """Where the stream stood.
 
     Attributes:
-        frontier: the last window end that the log had reached (`pipelines.bounded.frontier`),
+        frontier: the last window end that the log had reached (see `frontier`),
             epoch ms.
         newest: the newest event time, epoch ms.
         revisions: window end → revision of its latest rows, where it was revised, or lies
@@ -115,7 +115,7 @@ def _looked_up(known: Hashes, times: Ints, ids: Hashes) -> Ints:
 
 
 @dataclass(frozen=True)
-class Sorted:
+class SortedByNovelty:
     """Events told apart.
 
     Attributes:
@@ -131,11 +131,13 @@ class Sorted:
     others: int
 
 
-def tell_apart(events: pa.RecordBatch, past: Past, config: FeatureConfig) -> Sorted:
+def split_by_novelty(
+    events: pa.RecordBatch, past: RunState, config: FeatureConfig
+) -> SortedByNovelty:
     """EVENTS `[n]` of any order → which of them are new to a stream that stood at `past`."""
     nothing = events.slice(0, 0)
     if past.frontier == BEGINNING or not events.num_rows:
-        return Sorted(events, nothing, 0, 0)
+        return SortedByNovelty(events, nothing, 0, 0)
     time = as_int64(events.column("event_time"))
     ids = hash_strings(events.column("event_id"))
     seen = past.last_seen(ids)
@@ -149,7 +151,7 @@ def tell_apart(events: pa.RecordBatch, past: Past, config: FeatureConfig) -> Sor
         known = old[(before != BEGINNING) & (time[old] <= before + config.dedupe_horizon)]
         others += int((time[known] != _looked_up(past.older, past.older_times, ids[known])).sum())
         repeat[known], late[known] = True, False
-    return Sorted(
+    return SortedByNovelty(
         events.filter(pa.array(~(repeat | late))),
         events.filter(pa.array(late)) if late.any() else nothing,
         int(repeat.sum()),
@@ -168,7 +170,7 @@ def last_end(times: Ints, window: WindowSpec) -> npt.NDArray[np.int64]:
     return np.asarray(times // window.period_ms * window.period_ms + window.size_ms)
 
 
-def revise(rows: FeatureRows, past: Past, config: FeatureConfig) -> FeatureRows:
+def as_revisions(rows: FeatureRows, past: RunState, config: FeatureConfig) -> FeatureRows:
     """Rows of windows that had fired become revisions; those of windows long gone are left out."""
     ends = as_int64(rows.rows.column("window_end"))
     ahead = [end for end in past.revisions if end > past.frontier]
@@ -196,10 +198,10 @@ class _Told(msgspec.Struct, frozen=True):
     revisions: dict[str, int]
 
 
-def load(folder: Path) -> Past:
-    """What `save` left; nothing where there is no such folder."""
+def load_run_state(folder: Path) -> RunState:
+    """What `save_run_state` left; nothing where there is no such folder."""
     if not folder.is_dir():
-        return Past()
+        return RunState()
     told = msgspec.json.decode((folder / "past.json").read_bytes(), type=_Told)
     ids = _read_ids(folder / "ids.arrow")
     older: dict[str, Any] = {}
@@ -207,7 +209,7 @@ def load(folder: Path) -> Past:
         with pa.memory_map(str(folder / "older.arrow")) as mapped:
             table = pa.ipc.open_file(mapped).read_all()
         older = {"older": _numbers(table["id"]), "older_times": _numbers(table["time"])}
-    return Past(
+    return RunState(
         frontier=told.frontier,
         newest=told.newest,
         revisions={int(end): number for end, number in told.revisions.items()},
@@ -227,8 +229,8 @@ def _numbers(column: pa.ChunkedArray) -> np.ndarray:
     return column.chunk(0).to_numpy() if column.num_chunks == 1 else column.to_numpy()
 
 
-def save(folder: Path, past: Past) -> None:
-    """Write a `Past` to a folder that is not yet in its place."""
+def save_run_state(folder: Path, past: RunState) -> None:
+    """Write a `RunState` to a folder that is not yet in its place."""
     told = _Told(past.frontier, past.newest, {str(end): n for end, n in past.revisions.items()})
     atomic_files.write_bytes(folder / "past.json", msgspec.json.encode(told))
     ids = _ids(past.ids, past.times, past.users, past.items)
@@ -246,7 +248,7 @@ def _write_table(table: pa.Table, file: IO[bytes]) -> None:
 def write_ids(
     path: Path, ids: Hashes, times: Ints, users: Hashes = _NO_HASHES, items: Hashes = _NO_HASHES
 ) -> None:
-    """Leave the events that a shard has seen, each `[n]` as in `Past`, for `advance`."""
+    """Leave the events that a shard has seen, each `[n]` as in `RunState`, for `advance`."""
     atomic_files.write_bytes(path, encode(_ids(ids, times, users, items)))
 
 
@@ -266,8 +268,8 @@ def read_ends(path: Path) -> dict[int, int]:
 
 
 def advance(
-    past: Past, ends: dict[int, int], pieces: Iterable[Path], config: FeatureConfig
-) -> Past:
+    past: RunState, ends: dict[int, int], pieces: Iterable[Path], config: FeatureConfig
+) -> RunState:
     """Where the stream stands after a run.
 
     Args:
@@ -286,7 +288,7 @@ def advance(
     last = _last_of_each(ids, times)
     told = {end: number for end, number in ends.items() if number or end > frontier}
     oldest = frontier - config.allowed_lateness
-    return Past(
+    return RunState(
         frontier=frontier,
         newest=int(_numbers(seen["time"]).max(initial=past.newest)),
         revisions={end: n for end, n in sorted((past.revisions | told).items()) if end >= oldest},
@@ -300,7 +302,7 @@ def advance(
 
 
 def _frontier(
-    past: Past, ends: dict[int, int], times: Ints, users: Hashes, config: FeatureConfig
+    past: RunState, ends: dict[int, int], times: Ints, users: Hashes, config: FeatureConfig
 ) -> int:
     """The last window end that all events so far have reached; it never goes back."""
     if not len(times):
@@ -317,7 +319,7 @@ def _remembered_for(config: FeatureConfig) -> int:
     return max(config.dedupe_horizon, config.allowed_lateness + config.window.size_ms)
 
 
-def _older(past: Past, ids: Hashes, times: Ints) -> tuple[Hashes, Ints]:
+def _older(past: RunState, ids: Hashes, times: Ints) -> tuple[Hashes, Ints]:
     """Ids that have become too old, and those that were: the newest, in order of the hashes."""
     if not len(ids):
         return past.older, past.older_times

@@ -1,0 +1,1 @@
+"""What one run leaves in the store for the next: where time stands, users, settings."""
