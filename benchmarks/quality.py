@@ -23,8 +23,8 @@ from prequential import FIGURES, Log, answers, arm_answers, heading, overrides, 
 
 from models import ranking_metrics
 from models.bootstrap import interval
+from models.evaluation.mean_baselines import RunningMeans
 from models.evaluation.metric_definitions import spearman
-from models.evaluation.running_means import RunningMeans
 from models.feature_batch import head_targets, read_batch
 from models.schema import BINARY_HEADS, HEADS
 from pipelines.config import JobConfig, load_job

@@ -11,10 +11,10 @@ Each of them is laid out on one screen; both call the same kernel.
 from dataclasses import replace
 from typing import Any
 
-from pipelines.beam_args import is_local
 from pipelines.bounded.job import run_bounded
 from pipelines.bounded.run_setup import RunRequest
 from pipelines.errors import RequestError, explain
+from pipelines.passthrough_beam_args import is_local
 from pipelines.read import is_stream
 
 __all__ = ["RunRequest", "run_job"]

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.bootstrap import Interval, interval, weighted_interval
+from models.evaluation.mean_baselines import MEANS
 from models.evaluation.metric_definitions import (
     calibration_bins,
     logloss,
@@ -22,7 +23,6 @@ from models.evaluation.metric_definitions import (
     weighted_calibration,
     weighted_spearman,
 )
-from models.evaluation.running_means import MEANS
 from models.evaluation.slices import SLICES
 from models.schema import BINARY_HEADS, HEADS
 

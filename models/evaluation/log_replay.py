@@ -31,8 +31,8 @@ from models.config import ModelConfig
 from models.errors import RequestError
 from models.evaluation.head_metrics import HeadMetrics
 from models.evaluation.list_metrics import Categories, ListMetrics, RecommendedLists
+from models.evaluation.mean_baselines import RunningMeans
 from models.evaluation.metric_sums import MetricSums, TimeCells
-from models.evaluation.running_means import RunningMeans
 from models.evaluation.slices import SliceOfRows
 from models.feature_batch import Batch, head_targets, read_batch
 from models.row_arrays import NEVER, grown

@@ -31,7 +31,7 @@ from pipelines.bounded.between_runs.run_state import (
     write_ids,
 )
 from pipelines.bounded.featurize import DEAD, ROWS, with_dead
-from pipelines.clean.fingerprints import differing, drop_repeats
+from pipelines.clean.duplicate_rule import differing, drop_repeats
 from pipelines.clean.quarantine import Suspicion, quarantined
 from pipelines.clean.too_late import too_late
 from pipelines.config import FeatureConfig

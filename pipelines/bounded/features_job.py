@@ -6,7 +6,6 @@ from typing import Any
 
 import apache_beam as beam
 
-from pipelines.beam_args import is_local, pipeline_options
 from pipelines.bounded.feature_files import WriteRows, publish, work_folder
 from pipelines.bounded.featurize import Featurize
 from pipelines.bounded.read_log import check_log, events_guessed, foreign_counts, read_log
@@ -17,6 +16,7 @@ from pipelines.clean.quarantine import Suspicion, by_rule
 from pipelines.config import JobConfig
 from pipelines.errors import RequestError, explain
 from pipelines.metrics import counters, skipped_records
+from pipelines.passthrough_beam_args import is_local, pipeline_options
 from pipelines.read import is_stream
 from pipelines.schema import DEAD_REASONS
 

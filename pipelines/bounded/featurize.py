@@ -15,7 +15,7 @@ from pipelines.arrow.columns import Ints
 from pipelines.arrow.hashing import Hashes, hash_strings
 from pipelines.arrow.shuffle import Spread
 from pipelines.arrow.spill_files import Place, gather
-from pipelines.clean.fingerprints import differing, drop_repeats
+from pipelines.clean.duplicate_rule import differing, drop_repeats
 from pipelines.clean.quarantine import Suspicion, quarantined
 from pipelines.config import FeatureConfig
 from pipelines.features.aggregate import aggregate

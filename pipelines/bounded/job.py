@@ -9,7 +9,6 @@ import apache_beam as beam
 from models.store import atomic_files
 from models.store.store import Store
 from pipelines.batches.micro_batch import LogBatches, MicroBatch
-from pipelines.beam_args import TrainerOptions, pipeline_options
 from pipelines.bounded.between_runs import store_compatibility
 from pipelines.bounded.between_runs.run_state import load_run_state, write_ends
 from pipelines.bounded.between_runs.stream_handover import check_files
@@ -27,6 +26,7 @@ from pipelines.clean.dead_letters import KeepDeadLetters
 from pipelines.clean.deduplicate import FindRepeats
 from pipelines.clean.quarantine import Suspicion
 from pipelines.metrics import counters, largest
+from pipelines.passthrough_beam_args import TrainerOptions, pipeline_options
 from pipelines.publish import check_sinks
 from pipelines.train.fine_tune import FineTuneModel
 

@@ -1,7 +1,10 @@
-"""The way in of a bounded job: our own files, those that a mapping reads, a topic up to now."""
+"""The way in of a bounded job: our own files, those that a mapping reads, a topic up to now.
+
+What reads foreign logs is loaded where there is one: a job on our own files starts without it.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import apache_beam as beam
 import pyarrow as pa
@@ -12,10 +15,10 @@ from pipelines.errors import RequestError
 from pipelines.metrics import count
 from pipelines.read import ReadEvents, check_sources, is_topic
 from pipelines.read.find_files import SourceFile
-from pipelines.read.foreign_log import Piece, plan
-from pipelines.read.foreign_source import ReadForeign
-from pipelines.read.identities import Identities, read_identities
-from pipelines.read.mapping.presets import sources_of
+
+if TYPE_CHECKING:
+    from pipelines.read.foreign_log import Piece
+    from pipelines.read.identities import Identities
 
 __all__ = ["LogRead", "check_log", "events_guessed", "foreign_counts", "read_log"]
 
@@ -24,14 +27,14 @@ _FOREIGN_BYTES_PER_EVENT = {"csv": 30, "json": 150, "avro": 40}
 _GZIP = 8  # times smaller
 
 
-def check_log(events: Sequence[str], config: JobConfig) -> list[SourceFile] | list[Piece]:
+def check_log(events: Sequence[str], config: JobConfig) -> "list[SourceFile] | list[Piece]":
     """Refuse at the door what the job would stumble over; the files if all is well.
 
     Raises:
         RequestError: a source cannot be used, or the mapping does not fit it.
     """
     if config.identities is not None:
-        read_identities(config.identities)
+        _identities(config.identities)
     if is_topic(events):
         if config.source is not None:
             raise RequestError("[source] and --format read files, not a topic; leave them out")
@@ -39,9 +42,18 @@ def check_log(events: Sequence[str], config: JobConfig) -> list[SourceFile] | li
     return check_sources(events) if config.source is None else _pieces(events, config, tell=True)
 
 
-def _pieces(events: Sequence[str], config: JobConfig, *, tell: bool) -> list[Piece]:
+def _pieces(events: Sequence[str], config: JobConfig, *, tell: bool) -> "list[Piece]":
+    from pipelines.read.foreign_log import plan
+    from pipelines.read.mapping.presets import sources_of
+
     label = config.source_name or "[source]"
     return plan(events, sources_of(config.source, label), label, tell=tell)
+
+
+def _identities(path: str) -> "Identities":
+    from pipelines.read.identities import read_identities
+
+    return read_identities(path)
 
 
 class LogRead(NamedTuple):
@@ -54,7 +66,7 @@ class LogRead(NamedTuple):
 class _Join(beam.DoFn):
     """Calls `Identities.join`, and counts."""
 
-    def __init__(self, identities: Identities) -> None:
+    def __init__(self, identities: "Identities") -> None:
         self.identities = identities
 
     def process(self, events: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
@@ -63,12 +75,12 @@ class _Join(beam.DoFn):
         yield joined
 
 
-def events_guessed(files: Sequence[SourceFile | Piece]) -> float:
+def events_guessed(files: "Sequence[SourceFile | Piece]") -> float:
     """About how many events the files hold, by their sizes."""
     return sum(_guessed(file) for file in files)
 
 
-def _guessed(file: SourceFile | Piece) -> float:
+def _guessed(file: "SourceFile | Piece") -> float:
     if isinstance(file, SourceFile):
         return file.size / _BYTES_PER_EVENT[file.kind] * (_GZIP if file.gzip else 1)
     packed = file.found.path.lower().endswith((".gz", ".zst", ".bz2", ".zip"))
@@ -89,7 +101,7 @@ def read_log(
     parsed = _parsed(pipeline, events, config, now_ms)
     if config.identities is None:
         return LogRead(parsed.valid, parsed.dead)
-    join = beam.ParDo(_Join(read_identities(config.identities)))
+    join = beam.ParDo(_Join(_identities(config.identities)))
     valid = parsed.valid | "Join users" >> join.with_output_types(pa.RecordBatch)
     return LogRead(valid, parsed.dead)
 
@@ -104,6 +116,8 @@ def _parsed(
 
         return pipeline | "Read" >> ReadKafka(source=KafkaSource.parse(events[0]), live=False)
     if config.source is not None:
+        from pipelines.read.foreign_source import ReadForeign
+
         pieces = _pieces(events, config, tell=False)
         return pipeline | "Read" >> ReadForeign(pieces=pieces, now_ms=now_ms)
     return pipeline | "Read" >> ReadEvents(sources=events) | "Validate" >> Validate(now_ms=now_ms)

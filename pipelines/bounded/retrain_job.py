@@ -20,12 +20,12 @@ from models.store.manifest import utc_ms
 from models.store.recovery import recover
 from models.store.store import Store
 from models.training.retrain import Retrain
-from pipelines.beam_args import TrainerOptions, pipeline_options
 from pipelines.bounded.between_runs import store_compatibility
 from pipelines.bounded.between_runs.stored_settings import stored_model
 from pipelines.clock import wall_clock_ms
 from pipelines.config import JobConfig
 from pipelines.errors import explain
+from pipelines.passthrough_beam_args import TrainerOptions, pipeline_options
 from pipelines.publish import FileSink
 from pipelines.train.fine_tune import TRAINER, TrainerLoader
 

@@ -3,7 +3,7 @@
 Most repeats are a message delivered twice: same id, user and instant. Those meet
 in the user's own shard, where they are left out (`pipelines.features.event_order`). What
 only a look at all events can tell is whether an id came with *another* user or
-instant. For that, a print of each event (`pipelines.clean.fingerprints`: a fifth of its
+instant. For that, a print of each event (`pipelines.clean.duplicate_rule`: a fifth of its
 size) goes to the shard of its id, and the few that lose come back::
 
     events ─┬──────────────────────────────► by user ──► features
@@ -23,7 +23,7 @@ from pipelines.arrow import coder  # noqa: F401 - registers the coder of batches
 from pipelines.arrow.hashing import Hashes
 from pipelines.arrow.shuffle import Spread
 from pipelines.arrow.spill_files import Place, gather
-from pipelines.clean.fingerprints import FINGERPRINTS, fingerprints_of, repeated_fingerprints
+from pipelines.clean.duplicate_rule import FINGERPRINTS, fingerprints_of, repeated_fingerprints
 
 __all__ = ["FindRepeats"]
 

@@ -16,11 +16,12 @@ import click
 from models.errors import RilletError
 from pipelines.cli.dead_letters import dead_letters
 from pipelines.cli.evaluate import evaluate
+from pipelines.cli.features import features
 from pipelines.cli.formats import formats, inspect
 from pipelines.cli.local import local
 from pipelines.cli.query import export, recommend, versions
 from pipelines.cli.retrain import retrain
-from pipelines.cli.run import features, run
+from pipelines.cli.run import run
 from pipelines.cli.simulate import demo, simulate
 
 __all__ = ["cli", "main"]

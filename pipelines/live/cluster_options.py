@@ -6,9 +6,9 @@ from typing import Any
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines.beam_args import is_local, runner_name
 from pipelines.errors import RequestError
 from pipelines.local import flink_address, flink_flags, flink_jar
+from pipelines.passthrough_beam_args import is_local, runner_name
 from pipelines.read.growing_folder import DirectorySource
 from pipelines.read.kafka.source_spec import KafkaSource
 

@@ -4,13 +4,13 @@ from typing import Any
 
 import apache_beam as beam
 
-from pipelines.beam_args import TrainerOptions
 from pipelines.config import JobConfig
 from pipelines.live.dead_letter_files import KeepStreamDeadLetters
 from pipelines.live.state.micro_batches import LiveLog
 from pipelines.live.stateful_stages import CutLive, DedupeLive, FeaturizeLive
 from pipelines.live.store_check import StoreCheck
 from pipelines.live.train_stage import TrainLive
+from pipelines.passthrough_beam_args import TrainerOptions
 from pipelines.read.growing_folder import DirectorySource, ReadDirectory
 from pipelines.read.kafka.source import ReadKafka
 from pipelines.read.kafka.source_spec import KafkaSource

@@ -19,8 +19,8 @@ from pipelines.live.job_monitor import JobMonitor
 from pipelines.live.train_stage import close_idle_trainers
 from pipelines.metrics import counters
 from pipelines.publish import check_sinks
+from pipelines.read.growing_sources import live_source
 from pipelines.read.kafka.source_spec import KafkaSource
-from pipelines.read.source_kind import live_source
 
 __all__ = ["run_live"]
 

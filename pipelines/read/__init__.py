@@ -7,6 +7,6 @@ both into events and dead letters.
 
 from pipelines.read.bounded_source import ReadEvents
 from pipelines.read.find_files import check_sources
-from pipelines.read.source_kind import is_stream, is_topic
+from pipelines.read.growing_sources import is_stream, is_topic
 
 __all__ = ["ReadEvents", "check_sources", "is_stream", "is_topic"]

@@ -28,7 +28,6 @@ from pipelines.errors import SourceError
 from pipelines.metrics import count
 from pipelines.read.bounded_source import read_unit
 from pipelines.read.find_files import SourceFile, Unit, kind_of
-from pipelines.read.log_positions import Partition, watermark_ms
 from pipelines.read.parse.parsed import Parsed
 from pipelines.read.parse_at_source import (
     COUNTS,
@@ -40,6 +39,7 @@ from pipelines.read.parse_at_source import (
     outputs,
     parse,
 )
+from pipelines.read.partition_progress import Partition, watermark_ms
 
 __all__ = ["DirectorySource", "ReadDirectory", "list_folder"]
 

@@ -153,7 +153,7 @@ def test_a_partition_that_is_added_is_found_and_read_from_its_beginning(topic: C
     from dataclasses import replace
 
     from pipelines.read.kafka.broker import Reader, partitions_by_reader
-    from pipelines.read.log_positions import Partition
+    from pipelines.read.partition_progress import Partition
 
     uri = topic(1)
     source = replace(KafkaSource.parse(uri), discover_s=0.0, poll_s=0.2)
@@ -186,7 +186,7 @@ def test_records_that_were_deleted_before_they_were_read_are_told_and_counted(
     from dataclasses import replace
 
     from pipelines.read.kafka.broker import Reader
-    from pipelines.read.log_positions import Partition, Positions
+    from pipelines.read.partition_progress import Partition, Positions
 
     uri = topic(1)
     source = replace(KafkaSource.parse(uri), poll_s=0.2)

@@ -5,8 +5,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines import metrics
-from pipelines.beam_args import pipeline_options
 from pipelines.clean.dead_letters import KeepDeadLetters
+from pipelines.passthrough_beam_args import pipeline_options
 from pipelines.schema import DEAD_LETTERS
 
 

@@ -14,8 +14,8 @@ from models.store.manifest import Manifest, Verdict, utc_ms
 from models.store.store import Store
 from pipelines import metrics
 from pipelines.batches.micro_batch import LogBatches
-from pipelines.beam_args import pipeline_options
 from pipelines.config import BatchConfig, StoreConfig
+from pipelines.passthrough_beam_args import pipeline_options
 from pipelines.publish import FileSink
 from pipelines.train.fine_tune import FineTune, FineTuneModel, Progress
 

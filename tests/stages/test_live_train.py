@@ -19,12 +19,12 @@ from models.store.embeddings import CopyPolicy
 from models.store.store import Store
 from pipelines import metrics
 from pipelines.batches.micro_batch import LogBatches
-from pipelines.beam_args import pipeline_options
 from pipelines.config import BatchConfig, StoreConfig
 from pipelines.live import train_stage
 from pipelines.live.stateful_stages import LogSpan
 from pipelines.live.train_stage import TrainLive, close_idle_trainers
 from pipelines.live.trainer_thread import TrainerThread
+from pipelines.passthrough_beam_args import pipeline_options
 from pipelines.publish import FileSink
 from pipelines.train.fine_tune import FineTune
 

@@ -2,7 +2,7 @@
 
 By shards of the event_id. Whatever the order of arrival, at a tick all events
 of before are there (late ones apart), and the same rule is applied to them
-as in a bounded run (`pipelines.clean.fingerprints`); ids are remembered for the horizon.
+as in a bounded run (`pipelines.clean.duplicate_rule`); ids are remembered for the horizon.
 """
 
 from collections import deque
@@ -17,7 +17,7 @@ from pipelines.arrow.hashing import Hashes, hash_strings
 from pipelines.arrow.ipc import concat, decode, encode
 from pipelines.arrow.partition import join_batches
 from pipelines.bounded.between_runs.run_state import BEGINNING, last_end
-from pipelines.clean.fingerprints import (
+from pipelines.clean.duplicate_rule import (
     FINGERPRINTS,
     drop_repeats,
     fingerprints_of,

@@ -18,9 +18,9 @@ import tenacity
 from pipelines.errors import SourceError
 from pipelines.read.kafka.source_spec import KafkaSource
 from pipelines.read.kafka.wire.decoder import Decoder, Sorted
-from pipelines.read.log_positions import Partition, Positions
 from pipelines.read.parse.event_rules import Fault
 from pipelines.read.parse.json_lines import LINES
+from pipelines.read.partition_progress import Partition, Positions
 
 __all__ = ["Reader", "Records", "ask_bounds", "open_reader", "partitions_by_reader"]
 

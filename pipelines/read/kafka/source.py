@@ -22,7 +22,6 @@ from pipelines.clock import wall_clock_ms
 from pipelines.metrics import count, count_all
 from pipelines.read.kafka.broker import Reader, Records, open_reader, partitions_by_reader
 from pipelines.read.kafka.source_spec import KafkaSource
-from pipelines.read.log_positions import Positions, PositionsCoder, PositionsTracker, watermark_ms
 from pipelines.read.parse_at_source import (
     COUNTS,
     DEAD,
@@ -32,6 +31,12 @@ from pipelines.read.parse_at_source import (
     newest_ms,
     outputs,
     parse_unwrapped,
+)
+from pipelines.read.partition_progress import (
+    Positions,
+    PositionsCoder,
+    PositionsTracker,
+    watermark_ms,
 )
 
 __all__ = ["ReadKafka"]

@@ -11,8 +11,8 @@ from pipelines.errors import SourceError
 from pipelines.kafka_uri import Topic
 from pipelines.read.kafka.wire.decoder import FORMATS, NEED_REGISTRY, Decoder
 from pipelines.read.kafka.wire.registry import Registry
-from pipelines.read.log_positions import Partition
 from pipelines.read.parse.event_rules import EARLIEST_MS, parse_time
+from pipelines.read.partition_progress import Partition
 
 __all__ = ["KafkaSource"]
 

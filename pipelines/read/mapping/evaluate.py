@@ -7,12 +7,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.read.mapping.check_mapping import named
 from pipelines.read.mapping.frame import Frame
 from pipelines.read.mapping.numbers import MS_PER, as_number, expected_number
 from pipelines.read.mapping.spec import Value, Where, template_parts
 from pipelines.read.mapping.texts import as_text, hashed, is_text, nulled
 from pipelines.read.mapping.times import as_time, expected_time
-from pipelines.read.mapping.value_checks import named
 
 __all__ = ["Column", "column_of", "holds"]
 

@@ -18,8 +18,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from models.config import Section
+from pipelines.read.mapping.check_mapping import check_pattern, check_zone
 from pipelines.read.mapping.paths import Step, Tree, parse_path, tree_of
-from pipelines.read.mapping.value_checks import check_pattern, check_zone
 from pipelines.schema import EVENT_TYPES
 
 __all__ = ["COLUMNS", "Emit", "Explode", "Layout", "Shape", "Source", "Value", "Where"]

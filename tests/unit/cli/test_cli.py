@@ -73,7 +73,7 @@ def test_beam_options_pass(rillet):
 def test_beam_is_imported_without_what_is_not_used():
     code = (
         "import sys; from pipelines.cli.common import import_beam; import_beam();"
-        "import pipelines.beam_args, pipelines.bounded.features_job;"
+        "import pipelines.passthrough_beam_args, pipelines.bounded.features_job;"
         "print('apache_beam' in sys.modules, 'pymongo' in sys.modules);"
         "import pymongo; print(pymongo.__name__)"
     )

@@ -9,6 +9,7 @@ from feedback_rows import plain_batch
 
 from models.evaluation.head_metrics import HeadMetrics
 from models.evaluation.list_metrics import Categories, ListMetrics, RecommendedLists
+from models.evaluation.mean_baselines import RunningMeans
 from models.evaluation.metric_definitions import (
     calibration_bins,
     calibration_error,
@@ -23,7 +24,6 @@ from models.evaluation.metric_definitions import (
     weighted_spearman,
 )
 from models.evaluation.metric_sums import CELLS, MetricSums, TimeCells, compare_with_arm
-from models.evaluation.running_means import RunningMeans
 from models.evaluation.slices import NEW, SLICES, SliceOfRows
 from models.feature_batch import head_targets
 from models.memory.running_stats import PRIOR

@@ -14,7 +14,7 @@ from models.store.store import Store
 from pipelines.arrow.columns import as_int64
 from pipelines.arrow.ipc import concat
 from pipelines.batches.micro_batch import LogBatches
-from pipelines.clean.fingerprints import drop_repeats, fingerprints_of, repeated_fingerprints
+from pipelines.clean.duplicate_rule import drop_repeats, fingerprints_of, repeated_fingerprints
 from pipelines.clean.quarantine import Suspicion
 from pipelines.config import BatchConfig, CleanConfig, FeatureConfig, WindowSpec, parse_duration
 from pipelines.features.aggregate import aggregate

@@ -6,7 +6,7 @@ import pytest
 
 from pipelines.errors import SourceError
 from pipelines.read.kafka.source_spec import KafkaSource
-from pipelines.read.log_positions import Partition
+from pipelines.read.partition_progress import Partition
 
 BOUNDS = {0: (10, 50), 1: (0, 7), 2: (3, 3)}
 

@@ -1,7 +1,7 @@
 import pytest
 
-from pipelines.beam_args import check_beam_args, is_local, pipeline_options
 from pipelines.errors import RequestError
+from pipelines.passthrough_beam_args import check_beam_args, is_local, pipeline_options
 
 
 def test_beams_own_options_pass():

@@ -10,7 +10,7 @@ from strategies import START, configs, logs
 
 from pipelines.arrow.hashing import hash_strings
 from pipelines.arrow.partition import split
-from pipelines.clean.fingerprints import (
+from pipelines.clean.duplicate_rule import (
     FINGERPRINTS,
     drop_repeats,
     fingerprints_of,

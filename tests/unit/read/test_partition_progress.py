@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.read.log_positions import (
+from pipelines.read.partition_progress import (
     Partition,
     Positions,
     PositionsCoder,
