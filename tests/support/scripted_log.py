@@ -2,24 +2,17 @@
 
 import numpy as np
 import pyarrow as pa
+import small_trainer
 from feedback import event
 
-from models.config import ModelConfig
 from models.schema import ITEMS
 
-SMALL = ModelConfig(
-    dim=8,
-    history=4,
-    step_rows=8,
-    wide_rows=0,
-    negatives=32,
-    attributes=4,
-    contexts=2,
-    text_buckets=64,
-    attribute_buckets=64,
-    text_tokens=4,
-    baseline_half_lives_h=(1.0, 24.0),
-    baseline_smoothing=(5.0,),
+SMALL = small_trainer.SMALL.model_copy(
+    update={
+        "wide_rows": 0,
+        "baseline_half_lives_h": (1.0, 24.0),
+        "baseline_smoothing": (5.0,),
+    }
 )
 
 
